@@ -1,0 +1,232 @@
+"""The stage itself: a source and its parameters to a program of the IR."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, final
+
+from tensorprog.elaborate.builder import Builder
+from tensorprog.elaborate.expand import Expander, unused
+from tensorprog.elaborate.operators import Operators
+from tensorprog.elaborate.scope import Budget, Scope
+from tensorprog.elaborate.values import Function, Number, Value
+from tensorprog.errors import Diagnostic, Source, fail
+from tensorprog.ir import expr as ex
+from tensorprog.ir.functions import FUNCTIONS
+from tensorprog.ir.program import Instr, Program, operands
+from tensorprog.lang import syntax
+from tensorprog.lang.parser import parse
+from tensorprog.lang.reading import read_source
+
+Parameter = int | float | Fraction | str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Elaborated:
+    """A program of the IR and the warnings and notes that were made on the way."""
+
+    program: Program
+    notes: tuple[Diagnostic, ...]
+
+
+def elaborate(
+    source: Source,
+    params: Mapping[str, Parameter] | None = None,
+    program: str | None = None,
+    folder: Path | None = None,
+) -> Elaborated:
+    """The IR of a program of `source`, with compile-time parameters replaced by `params`.
+
+    `program` chooses among several; `folder` is where `use "file.tp"` looks.  Raises TensorProgError for
+    every mistake of the user.
+    """
+    with _deep_recursion():
+        module = parse(source)
+        files = Files(folder)
+        scope = files.open(module)
+        chosen = choose(module, program)
+        return _run(chosen, scope, files, params or {})
+
+
+def choose(module: syntax.Module, name: str | None) -> syntax.Program:
+    """The program of that name; the only one when no name is given."""
+    programs = [d for d in module.decls if isinstance(d, syntax.Program)]
+    if not programs:
+        raise fail("the file has no program", module.span, "program NAME(...):")
+    if name is None:
+        if len(programs) > 1:
+            names = ", ".join(p.name for p in programs)
+            raise fail(f"the file has several programs: {names}", programs[1].span, "choose one by its name")
+        return programs[0]
+    for p in programs:
+        if p.name == name:
+            return p
+    raise fail(f"the file has no program '{name}'", module.span, "it has " + ", ".join(p.name for p in programs))
+
+
+class Files:
+    """The scopes of the files of one compilation: the prelude, the program's own, and those it uses."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self.homes: dict[int, Scope] = {}
+        self.notes: list[Diagnostic] = []
+        self.open_files: dict[Path, Scope] = {}
+        self.prelude = Scope()
+        for module in prelude_modules():
+            self._declare(module, self.prelude)
+
+    def open(self, module: syntax.Module) -> Scope:
+        """The scope of a file: its own definitions over those it uses over the prelude."""
+        scope = Scope(parent=self.prelude)
+        for d in module.decls:
+            if isinstance(d, syntax.Use):
+                self._use(d, scope)
+        self._declare(module, scope)
+        return scope
+
+    def _declare(self, module: syntax.Module, scope: Scope) -> None:
+        seen: set[str] = set()
+        for d in module.decls:
+            if not isinstance(d, syntax.Def | syntax.Block):
+                continue
+            if d.name in seen:
+                raise fail(f"'{d.name}' is defined twice in this file", d.span)
+            seen.add(d.name)
+            if scope is not self.prelude and (d.name in FUNCTIONS or self.prelude.find(d.name)):
+                self.notes.append(Diagnostic(f"'{d.name}' replaces the known function of that name", d.span, severity="note"))
+            self.homes[id(d)] = scope
+            scope.bind(d.name, Function(d.name, d), d.span)
+
+    def _use(self, use: syntax.Use, scope: Scope) -> None:
+        path = self._path(use)
+        if path not in self.open_files:
+            self.open_files[path] = Scope(parent=self.prelude)
+            if len(self.open_files) > 64:
+                raise fail("more than 64 files are used", use.span)
+            self.open_files[path] = self.open(parse(read_source(path)))
+        other = self.open_files[path]
+        for name in use.names or tuple(other.names):
+            if name not in other.names:
+                raise fail(f"'{use.path}' has no block or function '{name}'", use.span)
+            scope.bind(name, other.names[name].value, use.span)
+
+    def _path(self, use: syntax.Use) -> Path:
+        """The file named by `use`, which must lie in the program's own folder."""
+        if self.folder is None:
+            raise fail("a program given as text cannot use files", use.span, "load the program from a file")
+        folder = self.folder.resolve()
+        path = (folder / use.path).resolve()
+        if not path.is_relative_to(folder):
+            raise fail(f"'{use.path}' lies outside the folder of the program", use.span)
+        if not path.is_file():
+            raise fail(f"no file '{use.path}' beside the program", use.span)
+        return path
+
+
+@lru_cache(maxsize=1)
+def prelude_modules() -> tuple[syntax.Module, ...]:
+    """The parsed files of the prelude."""
+    folder = resources.files("tensorprog.elaborate") / "prelude"
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".tp")), key=lambda f: f.name)
+    return tuple(parse(Source(f"prelude/{f.name}", f.read_text("utf-8"))) for f in files)
+
+
+def _run(p: syntax.Program, home: Scope, files: Files, params: Mapping[str, Parameter]) -> Elaborated:
+    builder = Builder()
+    expander = Expander(Operators(builder), Budget(), files.homes)
+    scope = Scope(parent=home)
+    chosen = _bind_params(p, params, scope, expander)
+    expander.run(p.body, scope)
+    expander.finish()
+    if not expander.outputs:
+        raise fail(f"program '{p.name}' has no output", p.span, "end it with: output dot(v, h)")
+    instrs = reachable(tuple(builder.instrs), [o.var for o in expander.outputs])
+    weights = {op.weight for i in instrs if hasattr(op := i.op, "weight")}
+    program = Program(
+        p.name, chosen, tuple(expander.widths), tuple(expander.inputs),
+        tuple(w for w in builder.weights if w.name in weights), instrs, tuple(expander.outputs), p.span,
+    )
+    notes = list(files.notes)
+    _warn_unused(p, scope, expander, program, notes)
+    return Elaborated(program, tuple(notes))
+
+
+def _bind_params(
+    p: syntax.Program, params: Mapping[str, Parameter], scope: Scope, expander: Expander
+) -> tuple[tuple[str, str], ...]:
+    names = [q.name for q in p.params]
+    for name in params:
+        if name not in names:
+            raise fail(f"program '{p.name}' has no parameter '{name}'", p.span,
+                       f"its parameters are {', '.join(names)}" if names else "it has none")
+    shown = []
+    for q in p.params:
+        if q.name in params:
+            value = _parameter(q, params[q.name], scope, expander)
+        elif q.default is None:
+            raise fail(f"parameter '{q.name}' has no value", q.span, f"give it one: {q.name} = ...")
+        else:
+            value = expander.eval(q.default, scope)
+        if not isinstance(value, Number | Function):
+            raise fail(f"parameter '{q.name}' must be a number or the name of a function", q.span)
+        scope.bind(q.name, value, q.span)
+        shown.append((q.name, ex.show(value.expr) if isinstance(value, Number) else value.name))
+    return tuple(shown)
+
+
+def _parameter(q: syntax.Param, value: Parameter, scope: Scope, expander: Expander) -> Value:
+    """A parameter given from outside: numbers are taken as they are written, other texts name a function."""
+    text = str(value).strip()
+    try:
+        return Number(ex.num(Fraction(text)))
+    except (ValueError, ZeroDivisionError):
+        pass
+    if not text.isidentifier():
+        raise fail(f"parameter '{q.name}' must be a number or the name of a function, not {value!r}", q.span)
+    return expander.lookup(text, scope, q.span)
+
+
+def reachable(instrs: tuple[Instr, ...], roots: list[str]) -> tuple[Instr, ...]:
+    """The definitions that the roots need, in their order."""
+    table = {i.var.name: i for i in instrs}
+    needed: set[str] = set()
+    stack = list(roots)
+    while stack:
+        name = stack.pop()
+        if name not in needed:
+            needed.add(name)
+            stack.extend(operands(table[name].op))
+    return tuple(i for i in instrs if i.var.name in needed)
+
+
+def _warn_unused(p: syntax.Program, scope: Scope, expander: Expander, program: Program, notes: list[Diagnostic]) -> None:
+    for q in p.params:
+        if q.name not in scope.used:
+            unused(notes, "parameter", q.name, q.span)
+    inputs = {i.var.name for i in program.instrs}
+    for i in expander.inputs:
+        if i.name not in inputs:
+            unused(notes, "input", i.name, i.span)
+    kept = {w.span for w in program.weights}
+    for w in {w.span: w for w in expander.builder.weights if w.span not in kept}.values():
+        unused(notes, "weight", w.name.split(".")[0], w.span)
+
+
+@contextmanager
+def _deep_recursion(limit: int = 20_000) -> Iterator[None]:
+    """Trees of a long expression are deep; the parser bounds their depth, the interpreter's limit is lower."""
+    old: Any = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(old, limit))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(old)

@@ -1,0 +1,438 @@
+"""Arithmetic on values: what + - * / ^ @ .T and indexing mean for numbers, vectors and scalars."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tensorprog.elaborate.builder import Builder
+from tensorprog.elaborate.values import (
+    Element,
+    Family,
+    FamilyStack,
+    Function,
+    Label,
+    MatRead,
+    Nonlin,
+    Number,
+    Stacked,
+    Sum,
+    SumTerm,
+    Value,
+    WeightValue,
+    element_dim,
+)
+from tensorprog.errors import Span, TensorProgError, fail
+from tensorprog.ir import expr as ex
+from tensorprog.ir.expr import MINUS_ONE, ONE, Expr, Op, show
+from tensorprog.ir.program import Axis, Dim, Read, Weight, identity
+
+Simple = Sum | Nonlin
+MAX_NODES = 5_000
+
+
+class Operators:
+    """The operations on values; everything emitted goes to `builder`."""
+
+    def __init__(self, builder: Builder) -> None:
+        self.builder = builder
+        self.implicit: list[Axis] | None = None
+        self.splits: dict[str, tuple[tuple[Dim, ...], tuple[str, ...]]] = {}
+
+    # ------------------------------------------------------------ conversions
+
+    def element(self, value: Value, span: Span) -> Number | Element:
+        """The value as a number or an element; names what it is otherwise."""
+        match value:
+            case Number() | Sum() | Nonlin() | Stacked():
+                return value
+            case WeightValue():
+                return self.weight_vector(value, span)
+            case Family(axes=axes) if axes and self.implicit is not None:
+                return self.everywhere(value, span)
+            case FamilyStack() if self.implicit is not None:
+                return self.everywhere(value, span)
+            case FamilyStack():
+                raise fail("a family of stacked vectors needs its indices here", span)
+            case Family(axes=axes, var=var) if axes:
+                raise fail(f"'{_plain(var)}' needs {len(axes)} {_indices(len(axes))} here", span,
+                           f"write {_plain(var)}[{', '.join(a.index for a in axes)}]")
+            case Family(var=var, prefix=prefix, dim=dim):
+                return self.builder.element(Read(var, prefix), dim)
+            case Function(name=name):
+                raise fail(f"'{name}' is a function, not a vector or number", span, f"call it: {name}(...)")
+            case Label(name=name):
+                raise fail(f"'{name}' is a name of a loop over braces; use it inside a name, as in W_{{{name}}}", span)
+
+    def everywhere(self, value: Family | FamilyStack, span: Span) -> Element:
+        """A whole family in an expression: the element at implicit indices that the result will have, too."""
+        assert self.implicit is not None
+        axes = value.axes if isinstance(value, Family) else value.blocks[0].axes
+        if not self.implicit:
+            for a in axes:
+                self.implicit.append(Axis(self.builder.fresh_index(a.index), a.extent))
+            self.builder.context.extend(self.implicit)
+        if [a.extent for a in axes] != [a.extent for a in self.implicit]:
+            shapes = " and ".join(f"[{', '.join(show(a.extent) for a in x)}]" for x in (tuple(self.implicit), axes))
+            raise fail(f"families over different axes in one expression: {shapes}", span, "write the indices")
+        result = self.index(value, identity(tuple(self.implicit)), span, "family")
+        assert isinstance(result, Sum | Stacked)
+        return result
+
+    def number(self, value: Value, span: Span, what: str) -> Expr:
+        """The compile-time number that is needed for `what`."""
+        if isinstance(value, Number):
+            return value.expr
+        raise fail(f"{what} must be a number known before the program runs", span,
+                   "parameters, sizes, widths and loop indices are; vectors and their averages are not")
+
+    def weight_of(self, value: WeightValue) -> Weight:
+        """The declaration of a weight value."""
+        return next(w for w in reversed(self.builder.weights) if w.name == value.name)
+
+    def windex(self, value: WeightValue, span: Span) -> tuple[Expr, ...]:
+        """The complete indices of a weight element."""
+        weight = self.weight_of(value)
+        own = len(weight.axes) - len(value.prefix)
+        given = () if value.index is None else value.index
+        if len(given) != own:
+            raise fail(f"weight '{_plain(value.name)}' has {own} {_indices(own)}, {len(given)} given", span)
+        return value.prefix + given
+
+    def weight_vector(self, value: WeightValue, span: Span) -> Sum | Stacked:
+        """A weight used as a vector or scalar: bias, readout."""
+        weight = self.weight_of(value)
+        if weight.cols is not None:
+            raise fail(f"the matrix '{_plain(value.name)}' {self.shape_text(value)} must be multiplied with a vector",
+                       span, f"write {_plain(value.name)} @ h")
+        if value.transposed:
+            raise fail(f"'{_plain(value.name)}' is a vector; only matrices have .T", span, "use dot(v, h)")
+        return Sum((SumTerm(MatRead(value.name, self.windex(value, span), False, None)),), weight.rows)
+
+    def shape_text(self, value: Value) -> str:
+        """The shape of a value for messages: `[n, d]`, `[n]`, `scalar`."""
+        if isinstance(value, WeightValue):
+            weight = self.weight_of(value)
+            dims = [d for d in (weight.rows, weight.cols) if d is not None]
+            dims = dims[::-1] if value.transposed else dims
+            return f"[{', '.join(show(d.size) for d in dims)}]" if dims else "scalar"
+        if isinstance(value, Sum | Nonlin | Stacked):
+            dim = element_dim(value)
+            return "scalar" if dim is None else f"[{show(dim.size)}]"
+        return "number"
+
+    # ------------------------------------------------------------ sums
+
+    def add(self, a: Value, b: Value, span: Span) -> Value:
+        """a + b; a scalar or number is added to every coordinate."""
+        a, b = self._aligned(self.element(a, span), self.element(b, span), span, "+")
+        if isinstance(a, Number) and isinstance(b, Number):
+            return Number(ex.add(a.expr, b.expr))
+        if isinstance(a, Stacked) or isinstance(b, Stacked):
+            return self._blockwise(lambda x, y: self.add(x, y, span), a, b)
+        dim = self._common_dim(a, b)
+        together = self._pointwise_sum(a, b, dim, span)
+        if together is not None:
+            return together
+        return Sum(self._as_terms(a, dim, span) + self._as_terms(b, dim, span), dim)
+
+    def _pointwise_sum(self, a: Number | Simple, b: Number | Simple, dim: Dim | None, span: Span) -> Nonlin | None:
+        """One nonlinearity of the same arguments where that is what the sum is, as in u + sin(u)."""
+        if not (isinstance(a, Nonlin) or isinstance(b, Nonlin)):
+            return None
+        for x in (a, b):
+            if isinstance(x, Sum) and self._affine(x) is None:
+                return None
+        (f, us), (g, vs) = self.pointwise(a, span), self.pointwise(b, span)
+        if not (set(us) <= set(vs) or set(vs) <= set(us)):
+            return None
+        return self.combine(ex.add, [(f, us), (g, vs)], dim)
+
+    def _as_terms(self, x: Number | Simple, dim: Dim | None, span: Span) -> tuple[SumTerm, ...]:
+        if isinstance(x, Number):
+            return () if x.expr == ex.ZERO else (SumTerm(None, x.expr),)
+        if dim is not None and x.dim is None:
+            coef, reads = self.scalar_factor(x, span)
+            return (SumTerm(None, coef, reads),)
+        return x.terms if isinstance(x, Sum) else (SumTerm(self.builder.read(x, span)),)
+
+    def negate(self, a: Value, span: Span) -> Value:
+        """-a"""
+        return self.multiply(Number(MINUS_ONE), a, span)
+
+    # ------------------------------------------------------------ products
+
+    def multiply(self, a: Value, b: Value, span: Span) -> Value:
+        """a * b: scaling by numbers and scalars is linear, vector times vector is coordinatewise."""
+        a, b = self._aligned(self.element(a, span), self.element(b, span), span, "*")
+        if isinstance(a, Number) and isinstance(b, Number):
+            return Number(ex.mul(a.expr, b.expr))
+        if isinstance(a, Stacked) or isinstance(b, Stacked):
+            return self._blockwise(lambda x, y: self.multiply(x, y, span), a, b)
+        if isinstance(b, Number):
+            a, b = b, a
+        if isinstance(a, Number):
+            return self._scale(a.expr, b)
+        if (a.dim is None) != (b.dim is None):
+            return self._scalar_times_vector(*((a, b) if a.dim is None else (b, a)), span)
+        return self.combine(ex.mul, [self.pointwise(a, span), self.pointwise(b, span)], a.dim)
+
+    def _scale(self, factor: Expr, x: Number | Simple) -> Value:
+        if isinstance(x, Sum):
+            return x.scaled(factor) if factor != ex.ZERO else Sum((), x.dim)
+        assert isinstance(x, Nonlin)
+        return Nonlin(ex.mul(factor, x.fn), x.args, x.dim)
+
+    def _scalar_times_vector(self, scalar: Simple, vector: Simple, span: Span) -> Sum:
+        coef, reads = self.scalar_factor(scalar, span)
+        terms = vector.terms if isinstance(vector, Sum) else (SumTerm(self.builder.read(vector, span)),)
+        return Sum(tuple(replace(t, coef=ex.mul(coef, t.coef), scalars=t.scalars + reads) for t in terms), vector.dim)
+
+    def scalar_factor(self, scalar: Simple, span: Span) -> tuple[Expr, tuple[Read, ...]]:
+        """A scalar as a number times scalar elements."""
+        if isinstance(scalar, Sum) and len(scalar.terms) == 1 and not scalar.terms[0].over:
+            term = scalar.terms[0]
+            if term.factor is None or isinstance(term.factor, Read):
+                return term.coef, term.scalars + (() if term.factor is None else (term.factor,))
+        return ONE, (self.builder.read(scalar, span),)
+
+    def divide(self, a: Value, b: Value, span: Span) -> Value:
+        """a / b"""
+        return self.multiply(a, self.power(b, Number(MINUS_ONE), span), span)
+
+    def power(self, a: Value, b: Value, span: Span) -> Value:
+        """a ^ b with a compile-time exponent."""
+        exponent = self.number(b, span, "the exponent of a power")
+        a = self.element(a, span)
+        if isinstance(a, Number):
+            if a.expr == ex.ZERO and isinstance(exponent, ex.Num) and exponent.value < 0:
+                raise fail("division by zero", span)
+            return Number(ex.power(a.expr, exponent))
+        if isinstance(a, Stacked):
+            return Stacked(tuple(self.power(x, b, span) for x in a.blocks))  # type: ignore[misc]
+        return self.combine(lambda e: ex.power(e, exponent), [self.pointwise(a, span)], a.dim)
+
+    def integer_op(self, fn: str, a: Value, b: Value, span: Span) -> Number:
+        """`//`, `%` and wrap on compile-time numbers."""
+        left, right = (self.number(x, span, "an operand of integer division") for x in (a, b))
+        if right == ex.ZERO:
+            raise fail("division by zero", span)
+        return Number(ex.call(fn, left, right))
+
+    # ------------------------------------------------------------ nonlinearities
+
+    def apply(self, fn: str, args: list[Value], span: Span) -> Value:
+        """A primitive function of numbers, scalars or vectors."""
+        elements = [self.element(a, span) for a in args]
+        if all(isinstance(a, Number) for a in elements):
+            return Number(ex.call(fn, *(a.expr for a in elements if isinstance(a, Number))))
+        if any(isinstance(a, Stacked) for a in elements):
+            return self._apply_stacked(fn, elements, span)
+        dim: Dim | None = None
+        for a in elements:
+            if isinstance(a, Sum | Nonlin) and a.dim is not None:
+                if dim is not None and a.dim != dim:
+                    raise self._mismatch(fn, elements, span)
+                dim = a.dim
+        return self.combine(lambda *es: ex.call(fn, *es), [self.pointwise(a, span) for a in elements], dim)  # type: ignore[arg-type]
+
+    def _apply_stacked(self, fn: str, elements: list[Number | Element], span: Span) -> Value:
+        shapes = {tuple(b.dim for b in e.blocks) for e in elements if isinstance(e, Stacked)}
+        if len(shapes) != 1 or any(isinstance(e, Sum | Nonlin) and e.dim is not None for e in elements):
+            raise self._mismatch(fn, elements, span)
+        count = len(next(iter(shapes)))
+        rows = [[e.blocks[k] if isinstance(e, Stacked) else e for e in elements] for k in range(count)]
+        return Stacked(tuple(self.apply(fn, list(row), span) for row in rows))  # type: ignore[misc]
+
+    def pointwise(self, x: Number | Simple, span: Span) -> tuple[Expr, tuple[Read, ...]]:
+        """The element as a function of family elements: trees stay trees, sums become one argument."""
+        if isinstance(x, Number):
+            return x.expr, ()
+        if isinstance(x, Nonlin):
+            return x.fn, x.args
+        affine = self._affine(x)
+        if affine is not None:
+            return affine
+        return ex.Sym("a0"), (self.builder.read(x, span),)
+
+    def _affine(self, x: Sum) -> tuple[Expr, tuple[Read, ...]] | None:
+        """c * u + c0 of a single family element, as a function of it."""
+        reads = {t.factor for t in x.terms if t.factor is not None}
+        if len(reads) != 1 or any(t.over or t.scalars for t in x.terms):
+            return None
+        read = next(iter(reads))
+        if not isinstance(read, Read):
+            return None
+        parts = [ex.mul(t.coef, ONE if t.factor is None else ex.Sym("a0")) for t in x.terms]
+        return ex.add(*parts), (read,)
+
+    def combine(self, build, parts: list[tuple[Expr, tuple[Read, ...]]], dim: Dim | None) -> Nonlin:  # type: ignore[no-untyped-def]
+        """build(f1, f2, ...) as one nonlinearity of the joined arguments."""
+        args: list[Read] = []
+        exprs = []
+        for fn, reads in parts:
+            names: dict[str, Expr] = {}
+            for k, r in enumerate(reads):
+                if r not in args:
+                    args.append(r)
+                names[f"a{k}"] = ex.Sym(f"a{args.index(r)}")
+            exprs.append(ex.substitute(fn, names))
+        fn = build(*exprs)
+        if _too_large(fn):
+            raise fail(f"this expression grows beyond {MAX_NODES} operations", self.builder.place,
+                       "assign an intermediate result to a name")
+        return Nonlin(fn, tuple(args), dim)
+
+    # ------------------------------------------------------------ matrices
+
+    def matmul(self, a: Value, b: Value, span: Span) -> Value:
+        """W @ h, W.T @ h"""
+        if not isinstance(a, WeightValue):
+            raise fail("the left side of @ must be a weight matrix", span, "for two vectors write dot(u, v)")
+        weight = self.weight_of(a)
+        if weight.cols is None or weight.rows is None:
+            raise fail(f"'{_plain(a.name)}' is a {'vector' if weight.rows else 'scalar'}, not a matrix", span,
+                       f"write dot({_plain(a.name)}, ...) for an inner product")
+        windex = self.windex(a, span)
+        inner = weight.rows if a.transposed else weight.cols
+        b = self.element(b, span)
+        if isinstance(b, Number):
+            raise fail(f"{_plain(a.name)} {self.shape_text(a)} must be multiplied with a vector, not a number", span)
+        if element_dim(b) != inner:
+            raise fail(f"shapes do not match: {_plain(a.name)}{'.T' if a.transposed else ''} {self.shape_text(a)} "
+                       f"@ {self.shape_text(b)}", span, f"the vector must have dimension {show(inner.size)}")
+        if isinstance(b, Stacked):
+            return self._matmul_stacked(a, b, windex, span)
+        return self._product(a.name, windex, a.transposed, b, span)
+
+    def _product(self, name: str, windex: tuple[Expr, ...], transposed: bool, h: Simple, span: Span) -> Sum:
+        weight = next(w for w in self.builder.weights if w.name == name)
+        coef = ONE
+        if isinstance(h, Sum) and len(h.terms) == 1 and not h.terms[0].over and not h.terms[0].scalars:
+            term = h.terms[0]
+            if isinstance(term.factor, Read):
+                coef, h = term.coef, Sum((replace(term, coef=ONE),), h.dim)
+        factor = MatRead(name, windex, transposed, self.builder.read(h, span))
+        return Sum((SumTerm(factor, coef),), weight.cols if transposed else weight.rows)
+
+    def _matmul_stacked(self, a: WeightValue, b: Stacked, windex: tuple[Expr, ...], span: Span) -> Value:
+        """W @ concat(h, g) = W_1 @ h + W_2 @ g with independent column blocks of W."""
+        if a.transposed:
+            raise fail("the transpose of a weight cannot act on stacked vectors", span,
+                       "declare one weight for each block")
+        names = self._split(a.name, tuple(x.dim for x in b.blocks if x.dim is not None), rows=False, span=span)
+        value: Value = Number(ex.ZERO)
+        for name, block in zip(names, b.blocks, strict=True):
+            value = self.add(value, self._product(name, windex, False, block, span), span)
+        return value
+
+    def _split(self, name: str, dims: tuple[Dim, ...], rows: bool, span: Span) -> tuple[str, ...]:
+        """The blocks of a weight along its columns (or the rows of a vector), made at the first use."""
+        if name not in self.splits:
+            weight = next(w for w in self.builder.weights if w.name == name)
+            names = tuple(f"{name}.{k + 1}" for k in range(len(dims)))
+            blocks = [replace(weight, name=n, **{"rows" if rows else "cols": d}) for n, d in zip(names, dims, strict=True)]
+            self.builder.weights.extend(blocks)
+            self.splits[name] = (dims, names)
+        if self.splits[name][0] != dims:
+            raise fail(f"'{_plain(name)}' acts on vectors stacked in two different ways", span)
+        return self.splits[name][1]
+
+    def transpose(self, value: Value, span: Span) -> WeightValue:
+        """W.T"""
+        if not isinstance(value, WeightValue) or self.weight_of(value).cols is None:
+            raise fail("only weight matrices have .T", span)
+        return replace(value, transposed=not value.transposed)
+
+    # ------------------------------------------------------------ indexing
+
+    def index(self, value: Value, indices: tuple[Expr, ...], span: Span, name: str) -> Value:
+        """value[i, j]"""
+        if isinstance(value, WeightValue):
+            if value.index is not None:
+                raise fail(f"'{name}' is indexed twice", span)
+            picked = replace(value, index=indices)
+            self.windex(picked, span)
+            return picked
+        if isinstance(value, FamilyStack):
+            return Stacked(tuple(self.index(b, indices, span, name) for b in value.blocks))  # type: ignore[misc]
+        if not isinstance(value, Family) or not value.axes:
+            raise fail(f"'{name}' has no index axes", span, "axes stand in brackets where a name is assigned: h[t in T] = ...")
+        if len(indices) != len(value.axes):
+            raise fail(f"'{name}' has {len(value.axes)} {_indices(len(value.axes))}, {len(indices)} given", span)
+        return self.builder.element(Read(value.var, value.prefix + indices), value.dim)
+
+    # ------------------------------------------------------------ shapes
+
+    def _common_dim(self, a: Number | Simple, b: Number | Simple) -> Dim | None:
+        dims = [x.dim for x in (a, b) if isinstance(x, Sum | Nonlin) and x.dim is not None]
+        return dims[0] if dims else None
+
+    def _aligned(self, a: Number | Element, b: Number | Element, span: Span, op: str) -> tuple[Number | Element, Number | Element]:
+        """Both operands with matching shapes; a weight vector is cut into the blocks of a stacked partner."""
+        if isinstance(a, Number) or isinstance(b, Number) or element_dim(a) is None or element_dim(b) is None:
+            return a, b
+        if element_dim(a) != element_dim(b):
+            raise self._mismatch(op, [a, b], span)
+        if isinstance(a, Stacked) and not isinstance(b, Stacked):
+            return a, self._cut(b, a, span)
+        if isinstance(b, Stacked) and not isinstance(a, Stacked):
+            return self._cut(a, b, span), b
+        return a, b
+
+    def _cut(self, x: Simple, like: Stacked, span: Span) -> Stacked:
+        term = x.terms[0] if isinstance(x, Sum) and len(x.terms) == 1 else None
+        if term is None or not isinstance(term.factor, MatRead) or term.factor.operand is not None:
+            raise fail("a stacked vector can only be combined with vectors stacked in the same way", span,
+                       "apply concat last, or keep the blocks apart")
+        dims = tuple(b.dim for b in like.blocks if b.dim is not None)
+        names = self._split(term.factor.weight, dims, rows=True, span=span)
+        return Stacked(tuple(Sum((replace(term, factor=replace(term.factor, weight=n)),), d)
+                             for n, d in zip(names, dims, strict=True)))
+
+    def blocks(self, a: Element, b: Element, span: Span) -> list[tuple[Simple, Simple]]:
+        """Matching blocks of two vectors, for inner products."""
+        x, y = self._aligned(a, b, span, "dot")
+        if isinstance(x, Stacked) and isinstance(y, Stacked):
+            if [u.dim for u in x.blocks] != [v.dim for v in y.blocks]:
+                raise self._mismatch("dot", [x, y], span)
+            return list(zip(x.blocks, y.blocks, strict=True))
+        assert isinstance(x, Sum | Nonlin) and isinstance(y, Sum | Nonlin)
+        return [(x, y)]
+
+    def _blockwise(self, op, a: Number | Element, b: Number | Element) -> Stacked:  # type: ignore[no-untyped-def]
+        count = len(a.blocks) if isinstance(a, Stacked) else len(b.blocks) if isinstance(b, Stacked) else 0
+        left = a.blocks if isinstance(a, Stacked) else (a,) * count
+        right = b.blocks if isinstance(b, Stacked) else (b,) * count
+        return Stacked(tuple(op(x, y) for x, y in zip(left, right, strict=True)))
+
+    def _mismatch(self, op: str, values: list[Number | Element], span: Span) -> TensorProgError:
+        shapes = [self.shape_text(v) for v in values]
+        return fail(f"shapes do not match: {f' {op} '.join(shapes)}", span,
+                    "coordinatewise operations need vectors of the same dimension")
+
+
+def _plain(name: str) -> str:
+    """The name as the user wrote it."""
+    return name.split(".")[0]
+
+
+def _indices(count: int) -> str:
+    return "index" if count == 1 else "indices"
+
+
+def _too_large(fn: Expr) -> bool:
+    """Whether an expression has more than MAX_NODES nodes (shared parts count each time)."""
+    stack, count = [fn], 0
+    while stack and count <= MAX_NODES:
+        node = stack.pop()
+        count += 1
+        if isinstance(node, Op):
+            stack.extend(node.args)
+    return count > MAX_NODES
+
+
+def over_axis(value: Sum | Nonlin, axis: Axis, builder: Builder, span: Span, factor: Expr = ONE) -> Sum:
+    """The sum of an element over a reduction axis, times a number."""
+    if isinstance(value, Nonlin):
+        value = builder.element(builder.read(value, span), value.dim)
+    return Sum(tuple(replace(t, coef=ex.mul(factor, t.coef), over=(*t.over, axis)) for t in value.terms), value.dim)

@@ -1,0 +1,1 @@
+"""Gaussian expectations: closed forms derived by rules, and quadrature with an error estimate."""

@@ -1,0 +1,102 @@
+"""Expectations of polynomials times sin and cos: exponentials with an imaginary argument."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tensorprog.symbolic.gates import Group
+from tensorprog.symbolic.law import Law
+from tensorprog.symbolic.orthant import EPS, Array
+from tensorprog.symbolic.poly import Powers
+from tensorprog.symbolic.weights import Params, Weights, affine, monomials
+
+
+def turn(angle: Array, quarter: int) -> Array:
+    """cos(angle - quarter * pi/2)"""
+    value = np.sin(angle) if quarter % 2 else np.cos(angle)
+    return np.asarray(value if quarter % 4 in (0, 1) else -value)
+
+
+def wave_pair(law: Law, log: Array, a: Group, b: Group, params: Params) -> tuple[Array, Array]:
+    """exp(log) E[P_a P_b cos(alpha) cos(beta)] for the waves that are there, and its rounding error."""
+    size = len(law.mean)
+    terms = list(monomials(a, b, params, size))
+    phases = [
+        (*affine(g.wave.form, offset, params), g.wave.quarter)
+        for g, offset in ((a, 0), (b, len(a.knots)))
+        if g.wave is not None
+    ]
+    plain = all(not any(powers) for powers, _ in terms)
+    if plain:
+        value, scale = _mean(law, phases) if len(phases) == 1 else _product(law, phases)
+        weight = sum(w for _, w in terms)
+        return weight * np.exp(log) * value, np.abs(weight) * np.exp(log) * scale
+    return _with_polynomial(law, log, terms, phases)
+
+
+Phase = tuple[Weights, Any, int]
+
+
+def _angle(law: Law, phase: Phase) -> Array:
+    return np.asarray(sum((c * law.mean[i] for i, c in phase[0].items()), start=phase[1]))
+
+
+def _cov(law: Law, x: Phase, y: Phase) -> Array:
+    return np.asarray(sum(c * d * law.cov[i][j] for i, c in x[0].items() for j, d in y[0].items()))
+
+
+def _mean(law: Law, phases: list[Phase]) -> tuple[Array, Array]:
+    """E cos(alpha) = cos(mean) exp(-var/2)"""
+    (x,) = phases
+    size = 0.5 * _cov(law, x, x)
+    value = np.exp(-size) * turn(_angle(law, x), x[2])
+    return np.asarray(value), np.asarray(4 * EPS * (1 + size) * np.abs(value))
+
+
+def _product(law: Law, phases: list[Phase]) -> tuple[Array, Array]:
+    """E cos(alpha) cos(beta) = exp(-(A+B)/2) (cos cos cosh C + sin sin sinh C), C = Cov(alpha, beta).
+
+    exp(-(A+B)/2) and the hyperbolic functions are joined before they over- or underflow.
+    """
+    x, y = phases
+    c = _cov(law, x, y)
+    alpha, beta = _angle(law, x), _angle(law, y)
+    half = 0.5 * ((_cov(law, x, x) - np.abs(c)) + (_cov(law, y, y) - np.abs(c)))
+    even = 0.5 * (1 + np.exp(-2 * np.abs(c)))
+    odd = -0.5 * np.sign(c) * np.expm1(-2 * np.abs(c))
+    first = turn(alpha, x[2]) * turn(beta, y[2]) * even
+    second = turn(alpha, x[2] + 1) * turn(beta, y[2] + 1) * odd
+    value = np.exp(-half) * (first + second)
+    return np.asarray(value), 4 * EPS * (1 + half) * np.exp(-half) * (np.abs(first) + np.abs(second))
+
+
+def _with_polynomial(
+    law: Law, log: Array, terms: list[tuple[Powers, Any]], phases: list[Phase]
+) -> tuple[Array, Array]:
+    """Re of the moments at the complex mean  mean + i cov w,  over both signs of the second wave."""
+    value, error = np.zeros(()), np.zeros(())
+    signs = (1.0, -1.0) if len(phases) == 2 else (1.0,)
+    for sign in signs:
+        weights, angle, quarter = _joined(law, phases, sign)
+        shift = [sum(row[i] * w for i, w in weights.items()) for row in law.cov]
+        tilted = Law([m + 1j * s for m, s in zip(law.mean, shift, strict=True)], law.cov)
+        decay = np.exp(log - 0.5 * sum(w * shift[i] for i, w in weights.items()))
+        rotation = np.exp(1j * angle) * (-1j) ** quarter
+        for powers, weight in terms:
+            term = weight * decay * rotation * tilted.expect(powers, ()) / len(signs)
+            value = value + term.real
+            error = error + 8 * EPS * np.abs(term)
+    return value, error
+
+
+def _joined(law: Law, phases: list[Phase], sign: float) -> tuple[Weights, Array, int]:
+    """alpha + sign * beta as weights, value at the mean and quarter turns."""
+    weights = dict(phases[0][0])
+    angle, quarter = _angle(law, phases[0]), phases[0][2]
+    for form, const, turns in phases[1:]:
+        weights |= {i: sign * c for i, c in form.items()}
+        angle = angle + sign * _angle(law, (form, const, turns))
+        quarter += int(sign) * turns
+    return weights, angle, quarter

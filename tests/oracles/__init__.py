@@ -1,0 +1,1 @@
+"""Independent reference values: nothing in this folder imports tensorprog."""
