@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Union, final
 
+from tensorprog.autodiff.diracs import without_vanishing_diracs
 from tensorprog.errors import fail
 from tensorprog.ir import expr
 from tensorprog.ir.expr import ZERO, Expr, Sym, mul, substitute, symbols
@@ -183,7 +184,7 @@ def _pointwise(y: Var, op: Pointwise, frame: Frame) -> Iterator[Contribution]:
 
 def _slope(y: Var, op: Pointwise, k: int) -> Expr:
     try:
-        return expr.differentiate(op.fn, f"a{k}")
+        return without_vanishing_diracs(expr.differentiate(op.fn, f"a{k}"))
     except ValueError as error:
         raise fail(f"cannot differentiate '{y.name}': {error}", y.span) from error
 

@@ -416,7 +416,7 @@ class Expander(Evaluator):
 
     def output(self, stmt: syntax.Output, scope: Scope) -> None:
         """`output e`, `output f = e`, `output f[i in B] = e`"""
-        name = stmt.name or "output"
+        name = self.full_name(stmt.name or "output", scope, stmt.span)
         if any(o.name == name for o in self.outputs):
             raise fail(f"output '{name}' is declared twice", stmt.span, "give outputs different names: output g = ...")
         binders = self.binders(stmt.binders, scope)

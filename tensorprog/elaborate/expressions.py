@@ -251,13 +251,13 @@ class Evaluator:
             raise fail(f"{d.name} takes {len(names)} arguments, {len(e.args)} given", e.span,
                        f"{d.name}({', '.join(names)})")
         for p, a in zip(d.params, e.args, strict=False):
-            inner.bind(p.name, self.settle(self.eval(a, scope), a.span), a.span)
+            inner.bind(p.name, self.argument(d, p.name, a, scope), a.span)
         for k in e.keywords:
             if k.name not in names:
                 raise fail(f"{d.name} has no argument '{k.name}'", k.span, f"{d.name}({', '.join(names)})")
             if k.name in inner.names:
                 raise fail(f"argument '{k.name}' is given twice", k.span)
-            inner.bind(k.name, self.settle(self.eval(k.value, scope), k.span), k.span)
+            inner.bind(k.name, self.argument(d, k.name, k.value, scope), k.span)
         for p in d.params:
             if p.name in inner.names:
                 continue
@@ -265,10 +265,14 @@ class Evaluator:
                 raise fail(f"{d.name} needs the argument '{p.name}'", e.span, f"{d.name}({', '.join(names)})")
             inner.bind(p.name, self.eval(p.default, inner), p.span)
 
-    def settle(self, value: Value, span: Span) -> Value:
-        """An argument that is used several times becomes a family once."""
-        if isinstance(value, Sum) and len(value.terms) > 1:
-            return self.builder.element(self.builder.read(value, span), value.dim)
+    def argument(self, d: syntax.Def | syntax.Block, name: str, e: syntax.Expr, scope: Scope) -> Value:
+        """The value of an argument: to a block an expression of whole families is a family, too."""
+        if isinstance(d, syntax.Block):
+            value = self.single(self.whole_value(e, scope, name), e.span)
+        else:
+            value = self.eval(e, scope)
+        if isinstance(value, Sum) and len(value.terms) > 1:  # it may be used several times
+            return self.builder.element(self.builder.read(value, e.span), value.dim)
         return value
 
     # ------------------------------------------------------------ reductions

@@ -21,6 +21,9 @@ STALLED = -0.25
 RESOLUTION = 0.1
 """A study that would not notice a limit wrong by this much, relatively, decides nothing."""
 
+ROUNDING = 1e-6
+"""The relative error of a draw in float32, which the scatter of the seeds need not show."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ def convergence(
     norm = float(np.linalg.norm(target)) or 1.0
     gaps = {w: (s - target) / norm for w, s in samples.items()}
     error = np.broadcast_to(np.asarray(limit_error, dtype=np.float64), np.shape(limit)).ravel() / norm
+    error = np.hypot(error, ROUNDING * target / norm)
     points = [_deviation(g) for g in gaps.values()]
     deviation, deviation_error = tuple(p[0] for p in points), tuple(p[1] for p in points)
     slope, slope_error = _slope(list(gaps), deviation, deviation_error)
@@ -188,9 +192,9 @@ def _verdict(
 ) -> tuple[str, str]:
     if not all(np.isfinite(g).all() for g in gaps.values()):
         return INCONCLUSIVE, "some draws or entries of the limit are not finite"
-    if all((g == 0).all() for g in gaps.values()):
-        return AGREES, "every draw equals the limit"
-    if math.isnan(slope) or math.isnan(slope_error) or math.isnan(extrapolated.z):
+    if all(np.linalg.norm(g, axis=1).max() <= ROUNDING for g in gaps.values()):
+        return AGREES, "every draw equals the limit up to rounding"
+    if len(gaps) < 2 or math.isnan(extrapolated.z):
         return INCONCLUSIVE, "at least two widths and two seeds each are needed"
     fall = f"the deviation falls like width^({slope:.2f} +- {slope_error:.2f})"
     if extrapolated.z > 4:
@@ -201,6 +205,6 @@ def _verdict(
         return INCONCLUSIVE, f"the noise of the mean is {extrapolated.noise:.0%} of the limit: more seeds or width"
     if extrapolated.z > 3:
         return INCONCLUSIVE, f"the extrapolated mean is {extrapolated.z:.1f} standard deviations from the limit"
-    if slope + 2 * slope_error > STALLED:
+    if not slope + 2 * slope_error <= STALLED:
         return INCONCLUSIVE, f"{fall}: more widths or seeds are needed to tell that from a floor"
     return AGREES, f"{fall}, and the extrapolated mean is {extrapolated.z:.1f} standard deviations from the limit"

@@ -6,6 +6,7 @@ wavefront are contiguous and an index map is a sparse matrix acting on the first
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, final
@@ -14,6 +15,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from tensorprog.errors import fail
+from tensorprog.finite.plan import Plan, plan
 from tensorprog.finite.weights import Array, Network
 from tensorprog.ir.expr import evaluate, integer
 from tensorprog.ir.program import (
@@ -21,17 +23,15 @@ from tensorprog.ir.program import (
     Dim,
     Inner,
     Linear,
-    Map,
     MatMul,
     MaxOver,
     Pointwise,
     Program,
-    Read,
     Term,
     operands,
 )
-from tensorprog.ir.schedule import Step, schedule
-from tensorprog.ir.tables import Ints, Table, coefficients, count, flat_index, grid, map_table, shape
+from tensorprog.ir.schedule import Step
+from tensorprog.ir.tables import Ints, Table, coefficients, count, flat_index, shape
 
 CHUNK = 1 << 22
 """Numbers held at once by operations that would otherwise copy their operands once per element."""
@@ -57,21 +57,21 @@ def forward(program: Program, network: Network, group: Group, keep: Collection[s
     What `keep` does not need is not computed, and a family that it does not name is freed after its last use.
     Raises TensorProgError when a weight family is read outside its range, or a gradient does not exist.
     """
-    values = run(program, network, group, keep)
+    values = run(program, network, group, keep).values
     return {name: np.swapaxes(value, 0, 1) for name, value in values.items()}
 
 
-def run(program: Program, network: Network, group: Group, keep: Collection[str] | None = None) -> dict[str, Array]:
-    """`forward` in the layout of this module, [elements, examples, dim]."""
+def run(program: Program, network: Network, group: Group, keep: Collection[str] | None = None) -> State:
+    """`forward` with its indices and in the layout of this module, [elements, examples, dim]."""
     names = {i.var.name for i in program.instrs} if keep is None else set(keep)
-    program = needed(program, names)
-    state = State(program, network, group)
-    steps = schedule(program, state.env)
-    for step, dying in zip(steps, _last_uses(steps, names), strict=True):
+    state = State(plan(needed(program, names), {**network.env, **group.sizes}), network, group)
+    for step, dying in zip(state.plan.steps, _last_uses(state.plan.steps, names), strict=True):
         state.store(step, compute(step, state))
         for name in dying:
-            del state.values[name]
-    return state.values
+            state.values.pop(name, None)
+    for name in names:
+        state.value(name)
+    return state
 
 
 def needed(program: Program, keep: Collection[str]) -> Program:
@@ -98,60 +98,38 @@ def _last_uses(steps: tuple[Step, ...], keep: Collection[str]) -> list[list[str]
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class State:
-    """The families computed so far, and the index tables of the definitions met so far."""
+    """A run: its plan, its weights, its examples and the families computed so far."""
 
-    program: Program
+    plan: Plan
     network: Network
     group: Group
     values: dict[str, Array] = field(default_factory=dict)
-    tables: dict[tuple[str, str | None, Map], Table] = field(default_factory=dict)
 
     @property
-    def env(self) -> dict[str, Any]:
+    def env(self) -> Mapping[str, Any]:
         """The sizes of this group and the widths."""
-        return {**self.network.env, **self.group.sizes}
-
-    def shape(self, elements: int, dim: Dim | None) -> tuple[int, ...]:
-        """The shape of that many elements of a family."""
-        return (elements, self.group.examples) + (() if dim is None else (integer(dim.size, self.env),))
+        return self.plan.env
 
     def zeros(self, elements: int, dim: Dim | None) -> Array:
-        """That many elements of a family, zero."""
-        return np.zeros(self.shape(elements, dim), dtype=self.network.dtype)
+        """That many elements of a family of this dimension, zero."""
+        shape = (elements, self.group.examples) + (() if dim is None else (integer(dim.size, self.env),))
+        return np.zeros(shape, dtype=self.network.dtype)
 
     def store(self, step: Step, result: Array) -> None:
         """Puts the elements of a step into their family."""
-        var = step.instr.var
-        total = count(var.axes, self.env)
-        if len(step.elements) == total:
-            self.values[var.name] = result
-            return
-        if var.name not in self.values:
-            self.values[var.name] = self.zeros(total, var.dim)
-        self.values[var.name][step.elements] = result
+        if len(step.elements) == count(step.instr.var.axes, self.env):
+            self.values[step.instr.var.name] = result
+        else:
+            self.value(step.instr.var.name)[step.elements] = result
 
-    def pairs(self, map_: Map, step: Step, operand: str | None) -> Table:
-        """The pairs of a map whose target is computed in this step, targets numbered within the step."""
-        if operand is None:
-            map_ = Map(map_.domain, map_.target, ())
-        key = (step.instr.var.name, operand, map_)
-        if key not in self.tables:
-            source = () if operand is None else self.program.var(operand).axes
-            self.tables[key] = map_table(map_, step.instr.var.axes, source, self.env)
-        table = self.tables[key]
-        position = np.full(count(step.instr.var.axes, self.env), -1)
-        position[step.elements] = np.arange(len(step.elements))
-        target = position[table.target]
-        keep = target >= 0
-        return Table(target[keep], table.source[keep], {k: v[keep] for k, v in table.index.items()})
-
-    def gather(self, read: Read, index: Mapping[str, Ints], length: int) -> Array:
-        """The elements read at index expressions in `index`, one per entry; zero outside the family."""
-        env = self.env
-        source = flat_index(read.index, self.program.var(read.var).axes, {**env, **index}, env, length)
-        return take(self.values[read.var], source)
+    def value(self, name: str) -> Array:
+        """A family; what is not computed yet is zero (the elements of a loop come one wavefront at a time)."""
+        if name not in self.values:
+            var = self.plan.program.var(name)
+            self.values[name] = self.zeros(count(var.axes, self.env), var.dim)
+        return self.values[name]
 
 
 def take(values: Array, source: Ints) -> Array:
@@ -192,7 +170,7 @@ def compute(step: Step, state: State) -> Array:
 
 def weight_elements(op_windex: tuple[Any, ...], weight: str, table: Table, state: State) -> Ints:
     """Which element of the weight family every pair uses.  TensorProgError where it is outside the family."""
-    declared = state.program.weight(weight)
+    declared = state.plan.program.weight(weight)
     element = flat_index(op_windex, declared.axes, {**state.env, **table.index}, state.network.env, len(table))
     if (element < 0).any():
         raise fail(f"weight {weight} is read outside its range", declared.span)
@@ -200,7 +178,7 @@ def weight_elements(op_windex: tuple[Any, ...], weight: str, table: Table, state
 
 
 def _matmul(op: MatMul, step: Step, state: State) -> Array:
-    table = state.pairs(op.map, step, op.operand)
+    table = state.plan.pairs(step, op.map, op.operand)
     element = weight_elements(op.windex, op.weight, table, state)
     coef = coefficients(op.coef, table, state.env)
     result = state.zeros(len(step.elements), step.instr.var.dim)
@@ -212,7 +190,7 @@ def _matmul(op: MatMul, step: Step, state: State) -> Array:
             result += np.multiply.outer(sums, matrix)[:, None]
         else:
             matrix = matrix if op.transposed else matrix.T
-            _add_product(result, table.target[mine], table.source[mine], coef[mine], state.values[op.operand], matrix)
+            _add_product(result, table.target[mine], table.source[mine], coef[mine], state.value(op.operand), matrix)
     return result
 
 
@@ -242,14 +220,14 @@ def mix(target: Ints, source: Ints, coef: Array, size: int, operand: Array) -> A
         scale = coef.astype(operand.dtype)
         return taken if (scale == 1).all() else taken * scale.reshape(-1, *[1] * (taken.ndim - 1))
     matrix = csr_matrix((coef.astype(operand.dtype), (target, source)), shape=(size, len(operand)))
-    mixed: Array = matrix @ operand.reshape(len(operand), -1)
+    mixed: Array = matrix @ operand.reshape(len(operand), math.prod(operand.shape[1:]))
     return mixed.reshape(size, *operand.shape[1:])
 
 
 def _add_term(term: Term, step: Step, state: State, result: Array) -> None:
-    table = state.pairs(term.map, step, term.operand)
+    table = state.plan.pairs(step, term.map, term.operand)
     coef = coefficients(term.coef, table, state.env)
-    operand = None if term.operand is None else state.values[term.operand]
+    operand = None if term.operand is None else state.value(term.operand)
     if not term.scalars and operand is not None:
         result += mix(table.target, table.source, coef, len(result), operand)
         return
@@ -266,7 +244,7 @@ def _scales(term: Term, table: Table, coef: Array, state: State) -> Array:
     """coef times the scalars of every pair, [pairs, examples]."""
     scale = np.repeat(coef.astype(state.network.dtype)[:, None], state.group.examples, axis=1)
     for scalar in term.scalars:
-        scale *= state.gather(scalar, table.index, len(table))
+        scale *= take(state.value(scalar.var), state.plan.find(scalar, table.index, len(table)))
     return scale
 
 
@@ -281,23 +259,26 @@ def _add_scaled(result: Array, table: Table, scale: Array, operand: Array) -> No
 
 
 def _pointwise(op: Pointwise, step: Step, state: State) -> Array:
-    var = step.instr.var
-    index = {name: values[step.elements] for name, values in grid(var.axes, state.env).items()}
-    result = state.zeros(len(step.elements), var.dim)
-    rows = max(1, CHUNK // max(1, result[:1].size))
-    for start in range(0, len(result), rows):
-        part = slice(start, start + rows)
-        result[part] = _pointwise_values(op, {k: v[part] for k, v in index.items()}, result[part], step, state)
+    result = state.zeros(len(step.elements), step.instr.var.dim)
+    index = state.plan.index(step)
+    for part in _parts(len(result), result[:1].size):
+        env = dict(state.env)
+        for name, values in index.items():
+            env[name] = values[part].reshape(-1, *[1] * (result.ndim - 1)).astype(result.dtype)
+        for k, read in enumerate(op.args):
+            value = take(state.value(read.var), state.plan.elements(step, read)[part])
+            env[f"a{k}"] = value if value.ndim == result.ndim else value[:, :, None]
+        result[part] = _evaluate(op, step, env)
     return result
 
 
-def _pointwise_values(op: Pointwise, index: Mapping[str, Ints], like: Array, step: Step, state: State) -> Any:
-    env: dict[str, Any] = state.env
-    for name, values in index.items():
-        env[name] = values.reshape(-1, *[1] * (like.ndim - 1)).astype(like.dtype)
-    for k, read in enumerate(op.args):
-        value = state.gather(read, index, len(like))
-        env[f"a{k}"] = value if value.ndim == like.ndim else value[:, :, None]
+def _parts(length: int, size: int) -> list[slice]:
+    """Slices of `length` elements of that size, so that about CHUNK numbers are held at once."""
+    rows = max(1, CHUNK // max(1, size))
+    return [slice(start, min(start + rows, length)) for start in range(0, length, rows)]
+
+
+def _evaluate(op: Pointwise, step: Step, env: Mapping[str, Any]) -> Any:
     try:
         return evaluate(op.fn, env)
     except ValueError as error:
@@ -306,8 +287,8 @@ def _pointwise_values(op: Pointwise, index: Mapping[str, Ints], like: Array, ste
 
 
 def _max_over(op: MaxOver, step: Step, state: State) -> Array:
-    operand = state.values[op.operand]
-    window = int(np.prod(shape(state.program.var(op.operand).axes[-op.over :], state.env)))
+    operand = state.value(op.operand)
+    window = int(np.prod(shape(state.plan.axes(op.operand)[-op.over :], state.env)))
     if window == 0:
         raise fail(f"'{step.instr.var.name}' is a maximum over nothing", step.instr.var.span)
     blocks = operand.reshape(-1, window, *operand.shape[1:])
@@ -316,16 +297,14 @@ def _max_over(op: MaxOver, step: Step, state: State) -> Array:
 
 
 def _inner(op: Inner, step: Step, state: State) -> Array:
-    var = step.instr.var
-    index = {name: values[step.elements] for name, values in grid(var.axes, state.env).items()}
     result = state.zeros(len(step.elements), None)
-    rows = max(1, CHUNK // max(1, state.values[op.left.var][:1].size))
-    for start in range(0, len(result), rows):
-        part = {k: v[start : start + rows] for k, v in index.items()}
-        length = len(result[start : start + rows])
-        left = state.gather(op.left, part, length)
-        right = None if op.right is None else state.gather(op.right, part, length)
-        result[start : start + rows] = left.sum(-1) if right is None else np.einsum("ked,ked->ke", left, right)
-    coef = np.asarray(evaluate(op.coef, {**state.env, **index}), dtype=result.dtype)
+    for part in _parts(len(result), state.value(op.left.var)[:1].size):
+        left = take(state.value(op.left.var), state.plan.elements(step, op.left)[part])
+        if op.right is None:
+            result[part] = left.sum(-1)
+        else:
+            right = take(state.value(op.right.var), state.plan.elements(step, op.right)[part])
+            result[part] = np.einsum("ked,ked->ke", left, right)
+    coef = np.asarray(evaluate(op.coef, {**state.env, **state.plan.index(step)}), dtype=result.dtype)
     scaled: Array = result * (coef[:, None] if coef.ndim else coef)
     return scaled

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from tensorprog.finite.forward import State, weight_elements
 from tensorprog.finite.weights import Array
+from tensorprog.ir.expr import evaluate
 from tensorprog.ir.program import Use
 from tensorprog.ir.tables import Ints, Table, count, flat_index, grid
 
@@ -106,7 +107,7 @@ def summed_gram(dyads: Dyads, start: Ints) -> Floats:
 
 def _entries(use: Use, state: State, first: int) -> Entries:
     """The elements of the domain of a use at which everything is inside its family."""
-    env, program = state.env, state.program
+    env, program = state.env, state.plan.program
     index, length = grid(use.domain, env), count(use.domain, env)
     out_axes = use.domain[: len(use.out)]
 
@@ -123,15 +124,13 @@ def _entries(use: Use, state: State, first: int) -> Entries:
 
 
 def _factors(use: Use, index: Mapping[str, Ints], env: Mapping[str, Any], length: int) -> Floats:
-    from tensorprog.ir.expr import evaluate
-
     value = np.asarray(evaluate(use.coef, {**env, **index}), dtype=np.float64)
     return np.broadcast_to(value, (length,))
 
 
 def _dyads(entries: Sequence[Entries], element: int) -> Dyads:
     """All uses of one weight element, of all groups, sorted by sample."""
-    parts = [_group_dyads(e, np.flatnonzero(e.element == element)) for e in entries]
+    parts = [_group_dyads(e, np.flatnonzero(e.element == element)) for e in entries if element in e.element]
     sample = np.concatenate([p.sample for p in parts])
     order = np.argsort(sample, kind="stable")
     rows, cols = np.concatenate([p.rows for p in parts]), np.concatenate([p.cols for p in parts])

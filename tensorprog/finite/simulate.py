@@ -60,7 +60,7 @@ def simulate(
     sizes = {name: max(g.sizes[name] for g in groups) for name in groups[0].sizes}
     network = draw(program, sizes, widths, seed, dtype)
     keep = {o.var for o in program.outputs} | {u.row for u in uses} | {u.col for u in uses if u.col is not None}
-    states = [State(program, network, g, run(program, network, g, keep)) for g in groups]
+    states = [run(program, network, g, keep) for g in groups]
     outputs = {o.name: tuple(np.swapaxes(s.values[o.var], 0, 1) for s in states) for o in program.outputs}
     if not isinstance(what, Differentiated):
         return Simulation(network, outputs, None, {}, {}, np.zeros((0, 3), dtype=np.int64))

@@ -244,11 +244,14 @@ def evaluate(e: Expr, env: Mapping[str, Value]) -> Value:
     if e.fn == "pow":
         return _power_value(args[0], args[1])
     if e.fn == "floordiv":
-        return args[0] // args[1]
+        a, b = _plain(args)
+        return a // b
     if e.fn == "mod":
-        return args[0] % args[1]
+        a, b = _plain(args)
+        return a % b
     if e.fn in COMPARE:
-        return COMPARE[e.fn](args[0], args[1]) * 1
+        a, b = _plain(args)
+        return COMPARE[e.fn](a, b) * 1
     return FUNCTIONS[e.fn].numpy(*(_float(a) for a in args))
 
 

@@ -128,8 +128,9 @@ def _reduction(map_: Map, var: Var) -> tuple[str, dict[str, Expr]]:
             back[expr.name] = Sym(axis.index)
         else:
             conditions.append((expr, axis.index))
-    free = tuple(a for a in map_.domain if a.index not in back)
-    texts = [_ranges(free)] if free else []
+    free = [a for a in map_.domain if a.index not in back]
+    back.update({a.index: Sym(a.index + "'") for a in free if a.index in {axis.index for axis in var.axes}})
+    texts = [f"{show(back.get(a.index, Sym(a.index)))} < {show(a.extent)}" for a in free]
     texts += [f"{show(substitute(e, back))} = {index}" for e, index in conditions]
     return (f"sum({', '.join(texts)}) " if texts else ""), back
 

@@ -5,6 +5,7 @@ Elements of a family are numbered 0, 1, ... in row-major order of its axes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, final
@@ -45,7 +46,7 @@ def count(axes: tuple[Axis, ...], sizes: Sizes) -> int:
 def grid(axes: tuple[Axis, ...], sizes: Sizes) -> dict[str, Ints]:
     """The index values of every element: one flat integer array per axis."""
     extents = shape(axes, sizes)
-    ranges = np.indices(extents, dtype=np.int64).reshape(len(extents), -1)
+    ranges = np.indices(extents, dtype=np.int64).reshape(len(extents), math.prod(extents))
     return {a.index: ranges[k] for k, a in enumerate(axes)}
 
 

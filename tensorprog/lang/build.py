@@ -180,7 +180,7 @@ class _Builder(Transformer_NonRecursive[Token, Any]):
         """`if`, then any number of `elif` as nested `If`, the innermost with the `else`."""
         *cases, otherwise = c
         if len(cases) > 2 * MAX_ALTERNATIVES:
-            raise fail(f"more than {MAX_ALTERNATIVES} alternatives in one `if`", cases[0].span)
+            self.complain(f"more than {MAX_ALTERNATIVES} alternatives in one `if`", cases[0].span)
         conditions, bodies = cases[::2], cases[1::2]
         orelse: tuple[s.Stmt, ...] = otherwise or ()
         end = self.until(meta, otherwise or bodies[-1])

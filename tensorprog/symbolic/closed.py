@@ -20,7 +20,7 @@ import numpy as np
 from tensorprog.ir.expr import Expr, Num
 from tensorprog.symbolic.gates import Group, groups
 from tensorprog.symbolic.law import Gates, Law
-from tensorprog.symbolic.moments import Moments
+from tensorprog.symbolic.moments import Moments, joint_lists
 from tensorprog.symbolic.normal import normal_form
 from tensorprog.symbolic.orthant import EPS, Array
 from tensorprog.symbolic.pieces import NotClosed
@@ -43,7 +43,7 @@ class Sums:
 
     def evaluate(self, moments: Moments, params: Params) -> tuple[Array, Array]:
         """E[f g] and an estimate of its absolute error, of the common shape of the moments."""
-        base = joint(moments)
+        base = Law(*joint_lists(moments))
         value, error = np.zeros(moments.shape), np.zeros(moments.shape)
         laws: dict[Any, tuple[Law, Array]] = {}
         for a, b in product(self.left, self.right):
@@ -53,7 +53,7 @@ class Sums:
             with np.errstate(over="ignore", invalid="ignore"):
                 v, e = _pair(*laws[key], a, b, params)
                 value, error = value + v, error + e
-        return value, np.where(np.isfinite(value), error, np.inf)
+        return np.array(value), np.array(np.where(np.isfinite(value), error, np.inf))
 
 
 def closed_sums(left: Expr, left_args: tuple[str, ...], right: Expr, right_args: tuple[str, ...]) -> Sums:
@@ -71,14 +71,6 @@ def _check(a: Group, b: Group) -> None:
         raise NotClosed("more than two gates")
     if gates and (a.wave or b.wave):
         raise NotClosed("a wave under a gate")
-
-
-def joint(moments: Moments) -> Law:
-    """The law of (l, r)."""
-    k, m = len(moments.mean_l), len(moments.mean_r)
-    mean = [*moments.mean_l, *moments.mean_r]
-    cov = [[moments.cov(i, j) for j in range(k + m)] for i in range(k + m)]
-    return Law(mean, cov)
 
 
 # ---------------------------------------------------------------- one product of groups

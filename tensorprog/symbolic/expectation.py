@@ -11,11 +11,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, final
 
-from tensorprog.ir.expr import Expr
+import numpy as np
+
+from tensorprog.ir.expr import Expr, Sym, substitute, symbols
 from tensorprog.symbolic.closed import Sums, closed_sums
 from tensorprog.symbolic.moments import Moments
 from tensorprog.symbolic.orthant import Array
 from tensorprog.symbolic.pieces import NotClosed
+from tensorprog.symbolic.quadrature import Quadrature, quadrature
+
+CANCELLED = 1e-11  # relative error from which quadrature is asked
 
 __all__ = ["Expectation", "Moments", "Request", "plan"]
 
@@ -55,10 +60,11 @@ class Expectation(Protocol):
 @final
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """Tier 1."""
+    """Tier 1.  Entries where the formula cancels are taken from `backup`, the quadrature of the same request."""
 
     request: Request
     sums: Sums
+    backup: Quadrature | None
     tier: str = "closed"
 
     def describe(self) -> str:
@@ -67,13 +73,85 @@ class Closed:
 
     def evaluate(self, moments: Moments, params: Mapping[str, Any]) -> tuple[Array, Array]:
         """See `Expectation.evaluate`."""
-        return self.sums.evaluate(moments, params)
+        value, error = self.sums.evaluate(moments, params)
+        lost = error > CANCELLED * np.abs(value)
+        lost |= np.broadcast_to(_without_variance(moments), lost.shape)
+        if self.backup is None or not np.any(lost):
+            return value, error
+        v, e = self.backup.evaluate(_picked(moments, lost), _picked_params(params, lost))
+        better = e < error[lost]
+        value[lost], error[lost] = np.where(better, v, value[lost]), np.where(better, e, error[lost])
+        return value, error
+
+
+def _without_variance(moments: Moments) -> Array:
+    """Where an argument is constant: there a jump takes its value, not the mean of both sides."""
+    n = range(sum(moments.sizes))
+    return np.asarray(np.any(np.stack(np.broadcast_arrays(*(moments.cov(i, i) == 0 for i in n))), axis=0))
+
+
+def _picked(moments: Moments, mask: Array) -> Moments:
+    shape = moments.shape
+
+    def pick(x: Array, lead: int) -> Array:
+        return np.asarray(np.broadcast_to(x, x.shape[:lead] + shape)[..., mask])
+
+    parts = ((moments.mean_l, 1), (moments.cov_ll, 2), (moments.mean_r, 1), (moments.cov_rr, 2), (moments.cov_lr, 2))
+    return Moments(*(pick(x, lead) if len(x) else x for x, lead in parts))
+
+
+def _picked_params(params: Mapping[str, Any], mask: Array) -> dict[str, Any]:
+    return {k: v if np.size(v) == 1 else np.broadcast_to(v, mask.shape)[mask] for k, v in params.items()}
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Numerical:
+    """Tier 2."""
+
+    request: Request
+    rule: Quadrature
+    tier: str = "quadrature"
+
+    def describe(self) -> str:
+        """What the quadrature does."""
+        return self.rule.describe()
+
+    def evaluate(self, moments: Moments, params: Mapping[str, Any]) -> tuple[Array, Array]:
+        """See `Expectation.evaluate`."""
+        return self.rule.evaluate(moments, params)
 
 
 @lru_cache(maxsize=4096)
 def plan(request: Request, prefer: str | None = None) -> Expectation | None:
-    """The best tier that can serve `request`, or the one that `prefer` names; None when it cannot."""
+    """The best tier that can serve `request`, or the one that `prefer` names; None when it cannot.
+
+    Raises TensorProgError when the expectation does not exist (the square of a point mass).
+    """
+    numerical = _quadrature(request)
+    if prefer != "quadrature":
+        try:
+            sums = closed_sums(request.left, request.left_args, request.right, request.right_args)
+            return Closed(request, sums, numerical)
+        except NotClosed:
+            pass
+    if numerical is None or prefer == "closed":
+        return None
+    return Numerical(request, numerical)
+
+
+def _quadrature(request: Request) -> Quadrature | None:
+    """Right arguments get names of their own; parameters keep theirs."""
+    taken = symbols(request.left) | symbols(request.right)
+    fresh = {a: _fresh(a, taken) for a in request.right_args}
+    right = substitute(request.right, {a: Sym(b) for a, b in fresh.items()})
     try:
-        return Closed(request, closed_sums(request.left, request.left_args, request.right, request.right_args))
+        return quadrature(request.left, request.left_args, right, tuple(fresh.values()))
     except NotClosed:
         return None
+
+
+def _fresh(name: str, taken: frozenset[str]) -> str:
+    while name in taken:
+        name += "'"
+    return name

@@ -15,7 +15,7 @@ from tensorprog.errors import fail
 from tensorprog.ir.expr import HALF, MINUS_ONE, ONE, ZERO, Expr, call, div, mul, num, sub
 from tensorprog.symbolic import poly
 from tensorprog.symbolic.normal import Factor, Form, Gate, Wave
-from tensorprog.symbolic.poly import Linear, Poly, Powers, number
+from tensorprog.symbolic.poly import Poly, Powers, number
 
 
 @final
@@ -70,7 +70,7 @@ def _merged(factor: Factor, n: int) -> list[tuple[Expr, Key]]:
     sums: list[tuple[Expr, tuple[Knot, ...]]] = [(ONE, ())]
     for i in range(n):
         found = [k for k in map(_knot, factor.gates) if k is not None and k[0] == i]
-        weight = ONE
+        weight: Expr = ONE
         for _, w, _ in found:
             weight = mul(weight, w)
         choices = _product([k for _, _, k in found])
@@ -87,7 +87,7 @@ def _knot(gate: Gate) -> tuple[int, Expr, Knot] | None:
     slope = number(gate.form.coefs[support[0]])
     if slope is None:
         return None
-    origin = poly.negated(div(gate.form.const, gate.form.coefs[support[0]]))
+    origin: Expr = poly.negated(div(gate.form.const, gate.form.coefs[support[0]]))
     flip = 1 if slope > 0 else -1
     if gate.kind == "H":
         return support[0], ONE, Knot("H", origin, flip)

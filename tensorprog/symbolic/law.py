@@ -78,7 +78,7 @@ class Law:
     def _slope(self, i: int, g: int) -> Array:
         """cov(x_i, x_g) * density of x_g at 0."""
         deviation = np.sqrt(self.cov[g][g])
-        return orthant.ratio(self.cov[i][g], deviation) * orthant.density(self._threshold(g))
+        return np.asarray(orthant.ratio(self.cov[i][g], deviation) * orthant.density(self._threshold(g)))
 
     def _at_point(self, gate: tuple[int, str], powers: Powers, gates: Gates) -> Array:
         i = gate[0]
@@ -180,8 +180,8 @@ def _without(gates: Gates, gate: tuple[int, str]) -> Gates:
 
 def _even_moment(mean: Array, variance: Array, p: int) -> Array:
     """E |x|^p for even p."""
-    terms = (
+    terms = [
         math.comb(p, 2 * k) * mean ** (p - 2 * k) * variance**k * math.prod(range(1, 2 * k, 2))
         for k in range(p // 2 + 1)
-    )
+    ]
     return np.asarray(sum(terms))

@@ -45,3 +45,10 @@ class Moments:
         if i >= k and j >= k:
             return np.asarray(self.cov_rr[i - k, j - k])
         return np.asarray(self.cov_lr[min(i, j), max(i, j) - k])
+
+
+def joint_lists(moments: Moments) -> tuple[list[Array], list[list[Array]]]:
+    """Means and covariances of (l1, ..., lk, r1, ..., rm) as lists of arrays."""
+    n = range(sum(moments.sizes))
+    mean = [np.asarray(m) for m in (*moments.mean_l, *moments.mean_r)]
+    return mean, [[moments.cov(i, j) for j in n] for i in n]

@@ -194,9 +194,9 @@ def _mul(to: Normalizer, e: Op) -> Form:
 
 def _pow(to: Normalizer, e: Op) -> Form:
     base, exponent = e.args
-    if isinstance(exponent, Num) and isinstance(exponent.value, Fraction) and exponent.value.denominator == 1:
-        if 0 <= exponent.value <= 64:
-            return reduce(multiply, [to.form(base)] * int(exponent.value))
+    count = exponent.value if isinstance(exponent, Num) else None
+    if isinstance(count, Fraction) and count.denominator == 1 and 0 <= count <= 64:
+        return reduce(multiply, [to.form(base)] * int(count))
     if not to.names & symbols_of(base):
         return to.form(Op("exp", (mul(exponent, call("log", base)),)))
     return _power_of_exponential(to.form(base), exponent, e)

@@ -7,7 +7,7 @@ Standardized thresholds h = mean / deviation are cut at +-40, where the normal l
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -140,7 +140,7 @@ def wedge(p: int, q: int, a: Array, b: Array, c: Array, det: Array) -> Array:
     return np.asarray(radial * a ** (p / 2) * b ** (q / 2) * opening * total)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _legendre(n: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     nodes, weights = np.polynomial.legendre.leggauss(n)
     return tuple((nodes + 1) / 2), tuple(weights / 2)

@@ -6,7 +6,6 @@ import pytest
 
 from tensorprog.errors import Source, TensorProgError
 from tensorprog.lang import parse, read_source
-from tensorprog.lang.reading import MAX_BYTES
 
 ERRORS = Path(__file__).parent.parent / "errors"
 PROGRAMS = sorted(ERRORS.glob("syntax_*.tp"))

@@ -1,10 +1,10 @@
 """Batch normalization followed by relu: the kernels of the program `batchnorm` of the language specification.
 
-A batch is x[B]: [d]; g_i = W x_i, y = G g with G = I - 1 1^T / B, h = relu(sqrt(B) y / |y|) (|y|^2 / B is the variance
-over the batch, no epsilon), repeated `depth` times, output f_i = v.h_i. W_ij ~ N(0, sw^2 / fan_in), v ~ N(0, 1 / n), learning
-rates equal to the variances. Entries are [i, i'] for one batch against another (or itself).
+A batch is x[B]: [d]; g_i = W x_i, y = G g with G = I - 1 1^T / B, h = relu(sqrt(B) y / |y|) (|y|^2 / B is the
+variance over the batch, no epsilon), repeated `depth` times, output f_i = v.h_i. W_ij ~ N(0, sw^2 / fan_in),
+v ~ N(0, 1 / n), learning rates equal to the variances. Entries are [i, i'] for one batch against another (or itself).
 
-NNGP by quadrature: with y ~ N(0, S), relu is homogeneous, so the forward kernel is B E[relu(y) relu(y')^T / (|y| |y'|)].
+NNGP by quadrature: relu is homogeneous, so with y ~ N(0, S) the forward kernel is B E[relu(y) relu(y')^T / (|y||y'|)].
 Same batch: 1/|y|^2 = int_0^inf exp(-s |y|^2) ds, and exp(-s |y|^2) tilts the Gaussian, which gives (Yang et al., A mean
 field theory of batch normalization, arXiv 1902.08129)
 
@@ -15,7 +15,8 @@ I + 2 D S, D = diag(s, .., s, t, .., t), over the joint S.
 
 NTK by Monte Carlo over the same Gaussians (Tensor Programs II, appendix on batchnorm): the Jacobian
 J[a, c] = dh_a / dg_c = sqrt(B) / |y| 1[y_a > 0] ((e_a - y_a y / |y|^2) G)_c, and gradients at g have covariance
-E[J^T Pi J'] with Pi the covariance of the gradients at h. It exists for B > 3, its variance for B > 5.
+E[J^T Pi J'] with Pi the covariance of the gradients at h. It exists if the
+rank of S (B - 1, or d in the first layer if that is smaller) is above 2; the average has a finite variance above 4.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def tilted(s: Array, rates: Array) -> Array:
     m = np.eye(keep.sum()) + 2 * np.einsum("ik,ri,il->rkl", root, rates, root)
     cov = root @ np.linalg.inv(m) @ root.T
     d = np.einsum("rii->ri", cov)
-    return RELU.value(d[:, :, None], d[:, None, :], cov) / np.sqrt(np.linalg.det(m))[:, None, None]
+    kernels: Array = RELU.value(d[:, :, None], d[:, None, :], cov) / np.sqrt(np.linalg.det(m))[:, None, None]
+    return kernels
 
 
 def half_line(scale: float, b: int, step: float = 0.125) -> tuple[Array, Array]:
@@ -72,7 +74,8 @@ def forward_same(cov: Array) -> Array:
     """E[h h^T] for one batch whose preactivations g have covariance cov."""
     b, s = len(cov), centred(cov, len(cov))
     nodes, weights = half_line(np.trace(s) / b, b)
-    return b * np.einsum("r,rij->ij", weights, tilted(s, np.repeat(nodes[:, None], b, axis=1)))
+    kernel: Array = b * np.einsum("r,rij->ij", weights, tilted(s, np.repeat(nodes[:, None], b, axis=1)))
+    return kernel
 
 
 def forward_cross(cov: Array, b: int) -> Array:
@@ -99,7 +102,8 @@ def jacobians(y: Array) -> Array:
     # y is centred already, so G acts only on e_a.
     unit = y / norm[:, :, 0]
     j = (np.eye(b) - 1 / b)[None] - unit[:, :, None] * unit[:, None, :]
-    return math.sqrt(b) / norm * (y > 0)[:, :, None] * j
+    scaled: Array = math.sqrt(b) / norm * (y > 0)[:, :, None] * j
+    return scaled
 
 
 def transfer(cov: Array, b: int, rng: np.random.Generator, samples: int) -> Array:
@@ -138,5 +142,5 @@ def gradient_terms(covs: list[Array], b: int, sw: float, rng: np.random.Generato
 
 
 def linear_gradient_factor(b: int) -> float:
-    """Growth per layer of the squared gradient of batchnorm without activation: (b - 2) / (b - 3) (arXiv 1902.08129)."""
+    """Growth per layer of the squared gradient of batchnorm without activation (arXiv 1902.08129)."""
     return (b - 2) / (b - 3)

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-Array = np.ndarray
+Array = npt.NDArray[np.float64]
 Scalar = Callable[[Array], Array]
 Dual = Callable[[Array, Array, Array], Array]
 

@@ -1,7 +1,7 @@
 """Numbers and small recursions that the literature states, as functions, each with its source.
 
-TP0 = Yang, Scaling limits of wide neural networks with weight sharing (arXiv 1902.04760); TP II, TP III = Tensor Programs II
-(arXiv 2006.14548) and III (arXiv 2009.10685). c(f, q) below stands for E f(z), z ~ N(0, q).
+TP0 = Yang, Scaling limits of wide neural networks with weight sharing (arXiv 1902.04760); TP II, TP III = Tensor
+Programs II (arXiv 2006.14548) and III (arXiv 2009.10685). c(f, q) below stands for E f(z), z ~ N(0, q).
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def marchenko_pastur_moment(r: int, alpha: float) -> float:
 
 
 def fuss_catalan(k: int, depth: int) -> int:
-    """k-th moment of J J^T for a product of `depth` square Gaussian matrices of entries N(0, 1/n): C((L+1)k, k) / (Lk+1)."""
+    """C((L+1)k, k) / (Lk + 1): k-th moment of J J^T, J a product of L = `depth` square matrices, entries N(0, 1/n)."""
     return math.comb((depth + 1) * k, k) // (depth * k + 1)
 
 
@@ -178,7 +178,7 @@ def tied_residual(q: float, steps: int, sw: float, dual: Dual) -> Array:
 
 
 def tied_relu_covariance() -> tuple[float, float]:
-    """h_{t+1} = W relu(h_t) with one W, sw^2 = 2, unit input: Cov(h_2, h_3) = 2/pi tied, 0 with fresh matrices (TP0 D.11).
+    """h_{t+1} = W relu(h_t), one W, sw^2 = 2, unit input: Cov(h_2, h_3) = 2/pi, with fresh matrices 0 (TP0 Cor. D.11).
 
     Cov(h_2, h_3) = sw^2 E relu(h_1) relu(h_2) = 2 (E relu(N(0, 2)))^2 since h_1 and h_2 are uncorrelated.
     """
@@ -218,7 +218,7 @@ def state_evolution(
 
 
 def amp_error(denoiser: Callable[[Array], Array], density: float, tau2: float) -> float:
-    """E(eta(x_0 + tau Z) - x_0)^2: given u = x_0 + tau Z, x_0 is N(g u, g tau^2) with g = 1/(1 + tau^2) where x_0 != 0."""
+    """E(eta(u) - x_0)^2 at u = x_0 + tau Z; given u, a non-zero x_0 is N(g u, g tau^2) with g = 1 / (1 + tau^2)."""
     tau, wide = math.sqrt(tau2), math.sqrt(1 + tau2)
     gain = 1 / (1 + tau2)
     zero = expectation(lambda u: denoiser(u) ** 2, tau)

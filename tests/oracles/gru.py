@@ -5,8 +5,8 @@
 
 In the limit one coordinate of the net is a random process: the preactivations of the three gates are independent
 centred Gaussian families over all (sequence, step), with covariance sw^2 E[q q'] + su^2 x.x'/d + sb^2, where q is the
-preceding h (z, r) or r * h (c) (Tensor Programs I, appendix on GRU). Every step draws the new Gaussians conditionally on
-the old ones, with the expectations E[q q'] estimated from the draws themselves.
+preceding h (z, r) or r * h (c) (Tensor Programs I, appendix on GRU). Every step draws the new Gaussians conditionally
+on the old ones, with the expectations E[q q'] estimated from the draws themselves.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from .duals import Array
 
 
 def gate(u: Array) -> Array:
-    return (1 + special.erf(u)) / 2
+    value: Array = (1 + special.erf(u)) / 2
+    return value
 
 
 class Family:
@@ -37,7 +38,9 @@ class Family:
         """sw^2 E[q q'] + su^2 x.x'/d + sb^2 over all members."""
         sw2, su2, sb2 = self.scales
         x = np.array(self.inputs)
-        return sw2 * self.arguments @ self.arguments.T / self.values.shape[1] + su2 * x @ x.T / x.shape[1] + sb2
+        recurrent = self.arguments @ self.arguments.T / self.values.shape[1]
+        total: Array = sw2 * recurrent + su2 * x @ x.T / x.shape[1] + sb2
+        return total
 
     def draw(self, arguments: Array, inputs: Sequence[Array]) -> Array:
         """New members with the given arguments q and inputs x, sampled conditionally on the members before."""
@@ -49,7 +52,7 @@ class Family:
         rest = cov[old:, old:] - cov[old:, :old] @ weights
         eigenvalues, vectors = np.linalg.eigh((rest + rest.T) / 2)
         noise = self.rng.normal(size=arguments.shape)
-        new = weights.T @ self.values + vectors @ (np.sqrt(np.maximum(eigenvalues, 0))[:, None] * noise)
+        new: Array = weights.T @ self.values + vectors @ (np.sqrt(np.maximum(eigenvalues, 0))[:, None] * noise)
         self.values = np.concatenate([self.values, new])
         return new
 

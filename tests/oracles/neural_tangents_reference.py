@@ -8,9 +8,9 @@ The script writes `neural_tangents.npz` beside itself with the entries
     NAME/nngp, NAME/ntk       kernels of x1 against x2
     NAME/nngp11, NAME/ntk11   kernels of x1 against x1
 
-The parametrization is 'ntk': a layer is h = W_std / sqrt(fan_in) omega x + b_std beta with omega, beta ~ N(0, 1) trained
-at rate 1; a convolution has fan_in = taps * channels. This equals `weight W ~ N(0, W_std^2 / fan_in)` with the default
-learning rate. x2 holds, after independent examples, a copy of x1[0], 2 x1[1] and -x1[2] (equal, parallel and
+The parametrization is 'ntk': a layer is h = W_std / sqrt(fan_in) omega x + b_std beta with omega, beta ~ N(0, 1)
+trained at rate 1; a convolution has fan_in = taps * channels. This equals `weight W ~ N(0, W_std^2 / fan_in)` with the
+default learning rate. x2 holds, after independent examples, a copy of x1[0], 2 x1[1] and -x1[2] (equal, parallel and
 opposite pairs), for which neural-tangents is accurate only to 1e-7 for relu, leaky_relu and abs.
 
 neural-tangents 0.6.5 needs an environment of its own (Python 3.11), it does not import on newer JAX:
@@ -30,17 +30,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 # `neural_tangents.experimental` would import TensorFlow, which nothing here needs.
 sys.modules["neural_tangents.experimental"] = types.ModuleType("neural_tangents.experimental")
 
-import jax  # noqa: E402
+import jax  # type: ignore[import-not-found]  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 
-from neural_tangents import stax  # noqa: E402
+from neural_tangents import stax  # type: ignore[import-not-found]  # noqa: E402
 
-Array = np.ndarray
+Array = npt.NDArray[np.float64]
 Layer = Any  # a triple (init_fn, apply_fn, kernel_fn) of neural-tangents
 
 
@@ -65,7 +66,8 @@ def inputs(shape: tuple[int, ...], seed: int, count: int = 5) -> tuple[Array, Ar
 
 def unit(x: Array) -> Array:
     """Rows scaled to |x|^2 / d = 1, so that a layer with sw = 1, sb = 0 has unit variance."""
-    return x * np.sqrt(x.shape[1]) / np.linalg.norm(x, axis=1, keepdims=True)
+    rows: Array = x * np.sqrt(x.shape[1]) / np.linalg.norm(x, axis=1, keepdims=True)
+    return rows
 
 
 def readout() -> Layer:
@@ -117,12 +119,12 @@ def branch_cases() -> dict[str, Case]:
     d, relu, identity = dense(1.3, 0.1), stax.Relu(), stax.Identity()
     residual = both(identity, stax.serial(stax.Erf(), dense(1.3, 0.1)), stax.FanInSum())
     branch = stax.serial(relu, d)
-    erf_branch = stax.serial(d, stax.Erf())
+    erf_branch, right = stax.serial(d, stax.Erf()), stax.serial(stax.Erf(), d)
     normed = [d, stax.LayerNorm(axis=-1, eps=0.0), relu]
     nets = {
         "residual_mlp": stax.serial(d, residual, residual, stax.Erf(), readout()),
         "fan_in_sum": stax.serial(d, both(branch, stax.serial(stax.Sin(), d), stax.FanInSum()), relu, readout()),
-        "fan_in_product": stax.serial(d, both(branch, stax.serial(stax.Erf(), d), stax.FanInProd()), d, relu, readout()),
+        "fan_in_product": stax.serial(d, both(branch, right, stax.FanInProd()), d, relu, readout()),
         "fan_in_concat": stax.serial(both(stax.serial(d, relu), erf_branch, stax.FanInConcat(-1)), d, relu, readout()),
         "layernorm_mlp": stax.serial(*normed, *normed, readout()),
     }
@@ -141,7 +143,7 @@ def conv_net(dims: int, padding: str, stride: int, head: Layer) -> Layer:
 
 
 def conv_cases() -> dict[str, Case]:
-    cases = {}
+    cases: dict[str, Case] = {}
     heads = {"flatten": stax.Flatten(), "gap": stax.GlobalAvgPool()}
     for dims, shape in ((1, (8, 3)), (2, (6, 6, 3))):
         for padding in ("SAME", "VALID", "CIRCULAR"):
@@ -218,7 +220,7 @@ def main() -> None:
     for name, case in all_cases().items():
         print(name, flush=True)
         table |= {f"{name}/{key}": value for key, value in kernels(case).items()}
-    np.savez_compressed(Path(__file__).with_name("neural_tangents.npz"), **table)
+    np.savez_compressed(Path(__file__).with_name("neural_tangents.npz"), **table)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

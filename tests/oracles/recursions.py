@@ -11,6 +11,7 @@ net (arXiv 1904.11955) for convolutions.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,9 +38,7 @@ def linear_gram(x1: Array, x2: Array) -> tuple[Array, int]:
 # Fully connected
 
 
-def mlp_kernels(
-    x1: Array, x2: Array, depth: int, phi: Activation, sw: float, sb: float, sv: float = 1.0
-) -> Kernels:
+def mlp_kernels(x1: Array, x2: Array, depth: int, phi: Activation, sw: float, sb: float, sv: float = 1.0) -> Kernels:
     """S^1 = sw^2 x.x'/d + sb^2; S^{l+1} = sw^2 V_phi(S^l) + sb^2; Th^{l+1} = S^{l+1} + sw^2 V_phi'(S^l) Th^l.
 
     Readout: sv^2 V_phi(S^L) and sv^2 (V_phi(S^L) + V_phi'(S^L) Th^L). Jacot et al. 2018; Tensor Programs II, section 3.
@@ -61,7 +60,7 @@ def mlp_kernels(
 
 @dataclass(frozen=True, slots=True)
 class Conv:
-    """A convolution with `taps` per dimension; padding 'same' (zeros, the odd one at the end), 'valid' or 'circular'."""
+    """`taps` and `stride` per dimension; padding 'same' (zeros, an odd one goes to the end), 'valid' or 'circular'."""
 
     taps: int
     stride: int
@@ -91,15 +90,16 @@ def shift_1d(length: int, taps: int, stride: int, padding: str) -> list[Array]:
     return matrices
 
 
+def kron(a: Array, b: Array) -> Array:
+    return np.asarray(np.kron(a, b), dtype=np.float64)
+
+
 def shifts(shape: Sequence[int], layer: Conv) -> tuple[list[Array], tuple[int, ...]]:
     """`shift_1d` in every dimension, combined over flattened positions, and the shape of the output."""
     axes = [shift_1d(length, layer.taps, layer.stride, layer.padding) for length in shape]
     products = []
     for choice in itertools.product(*axes):
-        matrix = np.ones((1, 1))
-        for factor in choice:
-            matrix = np.kron(matrix, factor)
-        products.append(matrix)
+        products.append(functools.reduce(kron, choice))
     return products, tuple(len(axis[0]) for axis in axes)
 
 
@@ -124,7 +124,7 @@ def conv_kernels(
         matrices, shape = shifts(shape, conv)
         lifted = [np.kron(np.eye(count), m) for m in matrices]
         if isinstance(layer, Pool):
-            average = sum(lifted) / len(lifted)
+            average = np.sum(lifted, axis=0) / len(lifted)
             s, theta = average @ s @ average.T, average @ theta @ average.T
         else:
             scale = conv.sw**2 / len(lifted)
@@ -137,7 +137,8 @@ def conv_kernels(
 def readout(k: Array, count: int, head: str) -> Array:
     """Reduce [(x, i), (x', i')] to [x, x']: over i = i' ('flatten') or over all pairs ('gap')."""
     blocks = k.reshape(count, -1, count, k.shape[0] // count)
-    return np.einsum("aibi->ab", blocks) / blocks.shape[1] if head == "flatten" else blocks.mean(axis=(1, 3))
+    kept: Array = np.einsum("aibi->ab", blocks) / blocks.shape[1] if head == "flatten" else blocks.mean(axis=(1, 3))
+    return kept
 
 
 # Simple recurrent
@@ -206,12 +207,14 @@ def pooling_weights(length: int, pooling: str) -> Array:
 def correlate(s: Array) -> Array:
     """Layer normalization of centred Gaussian vectors: covariance to correlation."""
     d = np.sqrt(np.diag(s))
-    return s / np.outer(d, d)
+    correlation: Array = s / np.outer(d, d)
+    return correlation
 
 
 def softmax(scores: Array) -> Array:
     e = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
+    rows: Array = e / e.sum(axis=1, keepdims=True)
+    return rows
 
 
 def block_diagonal(blocks: Sequence[Array]) -> Array:

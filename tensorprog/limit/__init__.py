@@ -1,0 +1,5 @@
+"""IR -> limit: powers of the width, Z, hat Z and dot Z, gradient independence, the equations of the moments."""
+
+from tensorprog.limit.analyse import Limit, analyse
+
+__all__ = ["Limit", "analyse"]

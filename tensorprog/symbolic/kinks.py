@@ -1,0 +1,106 @@
+"""Where a function of one variable is not smooth, and a partition of the line on which it is resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+
+from tensorprog.ir.expr import Expr, Op, sub
+from tensorprog.symbolic.orthant import Array
+
+Function = Callable[[Array], Array]
+KINKED = frozenset(["abs", "sign", "step", "max", "min", "gt", "ge", "lt", "le"])
+REACH = 1e6  # how far kinks of forms that are not affine are looked for
+DEGREE = 16
+PANELS = 600
+RESOLVED = 1e-13
+
+
+def kinks(e: Expr, function_of: Callable[[Expr], Function]) -> tuple[float, ...]:
+    """The arguments of abs, sign, step, max, min and comparisons at 0, ascending.
+
+    `function_of` gives the numerical function of the one variable for a subexpression.
+    """
+    if not isinstance(e, Op):
+        return ()
+    found = {t for a in e.args for t in kinks(a, function_of)}
+    if e.fn in KINKED:
+        switch = sub(e.args[0], e.args[1]) if len(e.args) == 2 else e.args[0]
+        found |= set(_roots(function_of(switch), sorted(found)))
+    return tuple(sorted(found))
+
+
+def _roots(f: Function, knots: list[float]) -> list[float]:
+    """The zeros of a function that is smooth between `knots`; exact where it is affine."""
+    ends = [-np.inf, *knots, np.inf]
+    return [t for low, high in pairwise(ends) for t in _roots_between(f, low, high)]
+
+
+def _roots_between(f: Function, low: float, high: float) -> list[float]:
+    inside = _samples(low, high)
+    values = f(inside)
+    slope = (values[2] - values[1]) / (inside[2] - inside[1])
+    line = values[1] + slope * (inside - inside[1])
+    if np.allclose(values, line, rtol=1e-9, atol=1e-12 * np.max(np.abs(values))):
+        t = inside[1] - values[1] / slope if slope else np.inf
+        return [float(t)] if low < t < high and np.isfinite(t) else []
+    return _scanned(f, low, high)
+
+
+def _samples(low: float, high: float) -> Array:
+    if np.isinf(low) and np.isinf(high):
+        return np.array([-3.0, -0.7, 1.1, 4.0])
+    if np.isinf(low):
+        return high - np.array([7.0, 3.0, 1.5, 0.3])
+    if np.isinf(high):
+        return low + np.array([0.3, 1.5, 3.0, 7.0])
+    return low + (high - low) * np.array([0.1, 0.35, 0.6, 0.9])
+
+
+def _scanned(f: Function, low: float, high: float) -> list[float]:
+    """Zeros by sign changes on a grid that is fine near 0, bisected."""
+    first, last = np.arcsinh(np.clip([low, high], -REACH, REACH))
+    grid = np.sinh(np.linspace(float(first), float(last), 2001))[1:-1]
+    sign = np.sign(f(grid))
+    at = np.flatnonzero(sign[1:] * sign[:-1] < 0)
+    a, b, start = grid[at], grid[at + 1], sign[at]
+    for _ in range(80):
+        middle = 0.5 * (a + b)
+        same = np.sign(f(middle)) == start
+        a, b = np.where(same, middle, a), np.where(same, b, middle)
+    return [*map(float, 0.5 * (a + b)), *map(float, grid[sign == 0])]
+
+
+def partition(f: Function, low: float, high: float, knots: tuple[float, ...]) -> tuple[Array, float]:
+    """Breakpoints in [low, high] between which a polynomial of degree 16 resolves `f`; the worst relative defect.
+
+    Starts at `knots`, at 0 and the ends; halves what is not resolved (Chebyshev coefficients that do not decay).
+    """
+    ends = np.unique([low, high, *(t for t in (*knots, 0.0) if low < t < high)])
+    open_panels, done, worst = np.stack([ends[:-1], ends[1:]]), [ends], 0.0
+    scale = 0.0
+    for _ in range(60):
+        defect, size = _defects(f, open_panels)
+        scale = max(scale, float(np.max(size, initial=0.0)))
+        bad = defect > np.maximum(RESOLVED * size, 1e-18 * scale)
+        if not np.any(bad):
+            return np.unique(np.concatenate(done)), worst
+        middles = open_panels[:, bad].mean(axis=0)
+        done.append(middles)
+        open_panels = np.stack(
+            [np.concatenate([open_panels[0, bad], middles]), np.concatenate([middles, open_panels[1, bad]])]
+        )
+        if sum(map(len, done)) > PANELS:
+            break
+    return np.unique(np.concatenate(done)), float(np.max(defect / np.maximum(size, 1e-300)))
+
+
+def _defects(f: Function, panels: Array) -> tuple[Array, Array]:
+    """The size of the last Chebyshev coefficients, and of the function, on every panel."""
+    angles = np.pi * (np.arange(DEGREE + 1) + 0.5) / (DEGREE + 1)
+    x = 0.5 * (panels[0] + panels[1])[:, None] + 0.5 * (panels[1] - panels[0])[:, None] * np.cos(angles)
+    values = f(x)
+    last = np.cos(np.outer(angles, np.arange(DEGREE - 2, DEGREE + 1))) * 2 / (DEGREE + 1)
+    return np.max(np.abs(values @ last), axis=1), np.max(np.abs(values), axis=1)

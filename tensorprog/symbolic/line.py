@@ -1,0 +1,112 @@
+"""Expectations of one Gaussian variable: composite Gauss-Kronrod rules with breakpoints where they are needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from tensorprog.symbolic.kinks import Function, partition
+from tensorprog.symbolic.orthant import ROOT_2PI, Array
+
+# Gauss-Kronrod (7, 15) on [-1, 1]; Kronrod 1965, QUADPACK qk15
+_X = [
+    0.991455371120812639206854697526329,
+    0.949107912342758524526189684047851,
+    0.864864423359769072789712788640926,
+    0.741531185599394439863864773280788,
+    0.586087235467691130294144691258410,
+    0.405845151377397166906606412076961,
+    0.207784955007898467600689403773245,
+    0.0,
+]
+_K = [
+    0.022935322010529224963732008058970,
+    0.063092092629978553290700663189204,
+    0.104790010322250183839876322541518,
+    0.140653259715525918745189590510238,
+    0.169004726639267902826583426598550,
+    0.190350578064785409913256402421014,
+    0.204432940075298892414161999234649,
+    0.209482141084727828012999174891714,
+]
+_G = [
+    0.0,
+    0.129484966168869693270611432679082,
+    0.0,
+    0.279705391489276667901467771423780,
+    0.0,
+    0.381830050505118944950369775488975,
+    0.0,
+    0.417959183673469387755102040816327,
+]
+NODES = np.array([-x for x in _X] + _X[-2::-1])
+KRONROD = np.array(_K + _K[-2::-1])
+GAUSS = np.array(_G + _G[-2::-1])
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A function of one variable with the breakpoints between which it is smooth and resolved.
+
+    `knots` are its kinks, `breaks` contains them; `defect` is the relative error of the resolution.
+    """
+
+    f: Function
+    knots: tuple[float, ...]
+    breaks: Array
+    defect: float
+
+
+def curve(f: Function, knots: tuple[float, ...], low: float, high: float) -> Curve:
+    """`f` resolved on [low, high]."""
+    breaks, defect = partition(f, low, high, knots)
+    return Curve(f, knots, breaks, defect)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Nodes and weights of E[.] over N laws, flat over the panels of all laws.
+
+    nodes, weights, coarse [P, 15]: nodes, Kronrod weights and Gauss weights times the density; owner [P].
+    """
+
+    nodes: Array
+    weights: Array
+    coarse: Array
+    owner: Array
+    size: int
+
+    def mean(self, values: Array) -> tuple[Array, Array]:
+        """The expectations [N] of values at the nodes, and their error estimates."""
+        fine, rough = (values * self.weights).sum(axis=1), (values * self.coarse).sum(axis=1)
+        mass = np.abs(values * self.weights).sum(axis=1)
+        gap = np.abs(fine - rough)
+        error = np.minimum(gap, np.where(mass > 0, mass * (200 * gap / np.where(mass > 0, mass, 1)) ** 1.5, 0))
+        return self.gather(fine), self.gather(error + 5e-16 * mass)
+
+    def gather(self, panel_values: Array) -> Array:
+        """Sums over the panels of each law."""
+        return np.bincount(self.owner, weights=panel_values, minlength=self.size)
+
+
+def rule(mean: Array, deviation: Array, breaks: Array, reach: float, width: float) -> Rule:
+    """The rule for laws N(mean, deviation^2) [N], deviation > 0, cut at `reach` deviations.
+
+    Breakpoints: those of the integrand (`breaks` [M], or [M, N] when they differ) and the law's own, at most
+    `width` deviations apart.  Panels without length are dropped.
+    """
+    steps = np.linspace(-reach, reach, 2 * max(1, int(np.ceil(reach / width))) + 1)
+    own = mean + deviation * steps[:, None]
+    given = np.broadcast_to(breaks if breaks.ndim == 2 else breaks[:, None], (len(breaks), len(mean)))
+    points = np.sort(np.concatenate([own, np.clip(given, own[0], own[-1])]), axis=0)
+    low, length = points[:-1], np.diff(points, axis=0)
+    panel, owner = np.nonzero(length > 1e-14 * (np.abs(low) + deviation))
+    half = 0.5 * length[panel, owner]
+    nodes = (low[panel, owner] + half)[:, None] + half[:, None] * NODES
+    spread = deviation[owner][:, None]
+    density = np.exp(-0.5 * ((nodes - mean[owner][:, None]) / spread) ** 2) * (half[:, None] / (spread * ROOT_2PI))
+    return Rule(nodes, density * KRONROD, density * GAUSS, owner, len(mean))

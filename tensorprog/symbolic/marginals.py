@@ -1,0 +1,146 @@
+"""E f(u) and E f(u) g(v) by piecewise quadrature, for functions of one Gaussian each and scalar parameters.
+
+Marginals are reduced once to Hermite series; entries that the series does not resolve (kinks or large variance
+at correlation near +-1) are integrated by nested piecewise rules; correlation +-1 and variance 0 are exact cases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from tensorprog.ir.expr import Expr, Op, evaluate
+from tensorprog.symbolic import orthant
+from tensorprog.symbolic.kinks import Function, kinks
+from tensorprog.symbolic.line import Curve, curve, rule
+from tensorprog.symbolic.nested import line_product, nested
+from tensorprog.symbolic.orthant import Array
+from tensorprog.symbolic.series import Series, mehler, series
+
+REACH = 13.0
+FAR_REACH = 30.0  # for functions that grow exponentially
+ACCEPT = 2e-11
+GROWING = frozenset(["exp", "sinh", "cosh"])
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A function of one run and its Gaussian symbol."""
+
+    e: Expr
+    arg: str
+
+
+def function_of(arg: str, params: Mapping[str, Any]) -> Callable[[Expr], Function]:
+    """Expressions as numerical functions of `arg`, for parameters that are scalars."""
+    env = {k: float(np.asarray(v).reshape(-1)[0]) for k, v in params.items()}
+
+    def read(e: Expr) -> Function:
+        return lambda x: np.broadcast_to(np.asarray(evaluate(e, {**env, arg: x}), dtype=float), x.shape)
+
+    return read
+
+
+def reach_of(e: Expr) -> float:
+    """How many deviations matter."""
+    return FAR_REACH if _grows(e) else REACH
+
+
+def _grows(e: Expr) -> bool:
+    return isinstance(e, Op) and (e.fn in GROWING or any(_grows(a) for a in e.args))
+
+
+def curve_of(side: Side, mean: Array, deviation: Array, reach: float, params: Mapping[str, Any]) -> Curve:
+    """The function of a run resolved where its laws live."""
+    read = function_of(side.arg, params)
+    low, high = float(np.min(mean - reach * deviation)), float(np.max(mean + reach * deviation))
+    return curve(read(side.e), kinks(side.e, read), low, high)
+
+
+def one_mean(side: Side, mean: Array, variance: Array, params: Mapping[str, Any]) -> tuple[Array, Array]:
+    """E f(u) for arrays of laws."""
+    mean, variance = np.broadcast_arrays(mean, variance)
+    m, s = mean.ravel(), np.sqrt(variance.ravel())
+    f = function_of(side.arg, params)(side.e)
+    value, error = np.array(f(m)), np.zeros(len(m))
+    live = s > 0
+    if np.any(live):
+        reach = reach_of(side.e)
+        c = curve_of(side, m[live], s[live], reach, params)
+        at = rule(m[live], s[live], c.breaks, reach, 1.5)
+        value[live], error[live] = at.mean(c.f(at.nodes))
+        error[live] += c.defect * np.abs(value[live])
+    return value.reshape(mean.shape), error.reshape(mean.shape)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The joint law of two variables: arrays that broadcast to `shape`."""
+
+    mean: tuple[Array, Array]
+    variance: tuple[Array, Array]
+    c: Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The common shape."""
+        return np.broadcast_shapes(*(x.shape for x in (*self.mean, *self.variance, self.c)))
+
+
+def two_means(left: Side, right: Side, law: Pair, params: Mapping[str, Any]) -> tuple[Array, Array]:
+    """E f(u) g(v): reduce the marginals, sum the series, redo what it does not resolve."""
+    reach = max(reach_of(left.e), reach_of(right.e))
+    curves = [_curve(side, law, i, reach, params) for i, side in enumerate((left, right))]
+    f, g = (_marginal(c, law, i, reach) for i, c in enumerate(curves))
+    a, b = law.variance
+    product = a * b
+    rho = np.clip(orthant.ratio(law.c, np.sqrt(product)), -1.0, 1.0)
+    det = np.where(product > 0, orthant.ratio(orthant.minor(a, b, law.c), product), 1.0)
+    value, error = (np.array(np.broadcast_to(x, law.shape)) for x in mehler(f, g, rho))
+    todo = error > np.maximum(ACCEPT * np.abs(value), 1e-15 * np.sqrt(f.norm * g.norm))
+    todo &= np.broadcast_to((product > 0) & (rho != 0), law.shape)
+    if np.any(todo):
+        v, e = _redone(law, todo, curves, rho, det, reach)
+        better = e < error[todo]
+        value[todo] = np.where(better, v, value[todo])
+        error[todo] = np.where(better, e, error[todo])
+    return value, error
+
+
+def _curve(side: Side, law: Pair, i: int, reach: float, params: Mapping[str, Any]) -> Curve:
+    mean, variance = np.broadcast_arrays(law.mean[i], law.variance[i])
+    return curve_of(side, mean, np.sqrt(variance), reach, params)
+
+
+def _marginal(c: Curve, law: Pair, i: int, reach: float) -> Series:
+    """The series of every marginal; at variance 0 the value alone."""
+    mean, variance = np.broadcast_arrays(law.mean[i], law.variance[i])
+    flat = series(c, mean.ravel(), np.sqrt(np.where(variance > 0, variance, 1e-300)).ravel(), reach)
+    values = c.f(mean.ravel())
+    dead = variance.ravel() == 0
+    rows = np.where(dead, np.where(np.arange(len(flat.coefficients))[:, None] == 0, values, 0.0), flat.coefficients)
+    norm = np.where(dead, values**2, flat.norm)
+    rest, error = (np.where(dead, 0.0, x) for x in (flat.rest, flat.error))
+    s = mean.shape
+    return Series(rows.reshape(-1, *s), rest.reshape(s), norm.reshape(s), error.reshape(s))
+
+
+def _redone(law: Pair, todo: Array, curves: list[Curve], rho: Array, det: Array, reach: float) -> tuple[Array, Array]:
+    """Nested rules, or a line rule at |rho| = 1, for the marked entries."""
+    means, deviations = law.mean, [np.sqrt(v) for v in law.variance]
+    parts = (means[0], deviations[0], means[1], deviations[1], rho, det)
+    picked = np.stack([np.broadcast_to(x, law.shape)[todo] for x in parts])
+    laws, r, d = picked[:4], picked[4], picked[5]
+    v, e = np.empty(len(r)), np.empty(len(r))
+    line = d == 0
+    f, g = curves
+    if np.any(line):
+        v[line], e[line] = line_product(f, g, laws[:, line], np.sign(r[line]), reach)
+    if not np.all(line):
+        v[~line], e[~line] = nested(f, g, laws[:, ~line], r[~line], d[~line], reach)
+    return v, e

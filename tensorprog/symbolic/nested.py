@@ -1,0 +1,65 @@
+"""E[f(u) g(v)] by nested piecewise quadrature: u outside, v given u inside; a product on a line at rho = +-1."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tensorprog.symbolic.line import Curve, rule
+from tensorprog.symbolic.orthant import Array
+
+CHUNK = 64
+
+
+def line_product(f: Curve, g: Curve, laws: Array, side: Array, reach: float) -> tuple[Array, Array]:
+    """E[f(u) g(v)] with v = mean_v + side * dev_v * (u - mean_u) / dev_u;  laws [mean_u, dev_u, mean_v, dev_v]."""
+    mean_u, dev_u, mean_v, dev_v = laws
+    slope = side * dev_v / dev_u
+    images = mean_u + (g.breaks[:, None] - mean_v) / slope
+    breaks = np.concatenate([np.broadcast_to(f.breaks[:, None], (len(f.breaks), len(mean_u))), images])
+    at = rule(mean_u, dev_u, breaks, reach, 1.5)
+    v = (mean_v - slope * mean_u)[at.owner][:, None] + slope[at.owner][:, None] * at.nodes
+    return at.mean(f.f(at.nodes) * g.f(v))
+
+
+def nested(f: Curve, g: Curve, laws: Array, rho: Array, det: Array, reach: float) -> tuple[Array, Array]:
+    """The expectations for laws [4, N] and correlations rho [N], 1 - rho^2 = det [N] > 0."""
+    parts = [
+        _nested(f, g, laws[:, i : i + CHUNK], rho[i : i + CHUNK], det[i : i + CHUNK], reach)
+        for i in range(0, len(rho), CHUNK)
+    ]
+    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+
+def _nested(f: Curve, g: Curve, laws: Array, rho: Array, det: Array, reach: float) -> tuple[Array, Array]:
+    mean_u, dev_u, mean_v, dev_v = laws
+    slope, spread = rho * dev_v / dev_u, dev_v * np.sqrt(det)
+    at = rule(mean_u, dev_u, _outer_breaks(f, g, laws, slope, spread), reach, 1.5)
+    centre = mean_v[at.owner][:, None] + slope[at.owner][:, None] * (at.nodes - mean_u[at.owner][:, None])
+    width = np.broadcast_to(spread[at.owner][:, None], centre.shape)
+    inner, inner_error = _smoothed(g, centre.ravel(), width.ravel(), reach)
+    outer = f.f(at.nodes)
+    value, error = at.mean(outer * inner.reshape(centre.shape))
+    carried = at.gather((np.abs(outer * at.weights) * inner_error.reshape(centre.shape)).sum(axis=1))
+    return value, error + carried
+
+
+def _outer_breaks(f: Curve, g: Curve, laws: Array, slope: Array, spread: Array) -> Array:
+    """Breaks of f, images of those of g, and rings around the images of the kinks of g as wide as the smoothing."""
+    mean_u, dev_u, mean_v, _ = laws
+    safe = np.where(np.abs(slope) > 1e-300, slope, 1e-300)
+    images = mean_u + (g.breaks[:, None] - mean_v) / safe
+    rows = [np.broadcast_to(f.breaks[:, None], (len(f.breaks), len(mean_u))), images]
+    for knot in g.knots:
+        centre = mean_u + (knot - mean_v) / safe
+        rows += [(centre + ring * spread / safe)[None] for ring in (-9, -5, -3, -2, -1, 1, 2, 3, 5, 9)]
+    return np.asarray(np.nan_to_num(np.concatenate(rows), posinf=1e300, neginf=-1e300))
+
+
+def _smoothed(g: Curve, mean: Array, deviation: Array, reach: float) -> tuple[Array, Array]:
+    """E g(v), v ~ N(mean, deviation^2), in chunks of bounded memory."""
+    value, error = np.empty(len(mean)), np.empty(len(mean))
+    step = 4096
+    for i in range(0, len(mean), step):
+        at = rule(mean[i : i + step], deviation[i : i + step], g.breaks, min(reach, 10.0), 2.0)
+        value[i : i + step], error[i : i + step] = at.mean(g.f(at.nodes))
+    return value, error

@@ -1,0 +1,99 @@
+"""The statistics of convergence on draws whose law is known."""
+
+import numpy as np
+import pytest
+
+from tensorprog.finite import convergence
+
+WIDTHS = (64, 128, 256, 512, 1024)
+
+
+def wishart(limit, widths, seeds, rng, bias=0.0):
+    """(1/n) sum of n outer products of N(0, limit): mean limit, noise n^-1/2, correlated entries; plus bias/n."""
+    root = np.linalg.cholesky(limit)
+    draws = {}
+    for n in widths:
+        features = [root @ rng.standard_normal((len(limit), n)) for _ in range(seeds)]
+        draws[n] = [f @ f.T / n + bias * limit / n for f in features]
+    return draws
+
+
+def kernel(size=8):
+    x = np.random.default_rng(1).standard_normal((size, 3))
+    return np.exp(-0.5 * np.sum((x[:, None] - x) ** 2, axis=-1)) + 0.1 * np.eye(size)
+
+
+def test_a_right_limit_agrees():
+    found = convergence(kernel(), wishart(kernel(), WIDTHS, 10, np.random.default_rng(0)))
+    assert found.verdict == "agrees", found.reason
+    assert found.slope == pytest.approx(-0.5, abs=3 * found.slope_error + 0.02) and found.slope_error < 0.1
+    assert list(found.deviation) == sorted(found.deviation, reverse=True)
+    assert found.widths == WIDTHS and found.seeds == (10,) * 5
+    # E |K - L|^2 / |L|^2 = (1 + tr(L)^2 / |L|^2) / n for a Wishart matrix
+    expected = np.sqrt((1 + np.trace(kernel()) ** 2 / np.sum(kernel() ** 2)) / np.array(WIDTHS))
+    np.testing.assert_allclose(found.deviation, expected, atol=4 * max(found.deviation_error))
+
+
+def test_a_bias_of_order_one_over_width_is_no_disagreement():
+    draws = wishart(kernel(), WIDTHS, 40, np.random.default_rng(0), bias=20.0)
+    found = convergence(kernel(), draws)
+    assert found.largest.z > 2.5 and found.extrapolated.z < 3
+    assert found.verdict == "agrees", found.reason
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.05, 1.3])
+def test_a_wrong_limit_disagrees(factor):
+    draws = wishart(kernel(), WIDTHS, 30, np.random.default_rng(0))
+    found = convergence(factor * kernel(), draws)
+    assert found.verdict == "disagrees", found.reason
+    assert found.largest.bias == pytest.approx(abs(1 - factor) / factor, rel=0.3)
+
+
+def test_one_wrong_entry_disagrees():
+    limit = kernel()
+    limit[0, 1] = limit[1, 0] = limit[0, 1] + 0.3
+    assert convergence(limit, wishart(kernel(), WIDTHS, 20, np.random.default_rng(0))).verdict == "disagrees"
+
+
+def test_the_deviation_from_a_wrong_limit_stops_falling():
+    found = convergence(1.5 * kernel(), wishart(kernel(), WIDTHS, 10, np.random.default_rng(0)))
+    assert found.slope > -0.1 and found.verdict == "disagrees"
+
+
+def test_too_little_data_is_inconclusive():
+    rng = np.random.default_rng(0)
+    assert convergence(kernel(), wishart(kernel(), (64,), 10, rng)).verdict == "inconclusive"
+    assert convergence(kernel(), wishart(kernel(), (64, 256), 1, rng)).verdict == "inconclusive"
+    noisy = convergence(kernel(), wishart(kernel(), (4, 8), 3, rng))
+    assert noisy.verdict == "inconclusive" and "seeds" in noisy.reason
+    broken = {64: [np.full((8, 8), np.nan)] * 3, 128: [kernel()] * 3}
+    assert "not finite" in convergence(kernel(), broken).reason
+
+
+def test_the_error_of_the_limit_counts():
+    draws = wishart(kernel(), WIDTHS, 30, np.random.default_rng(0))
+    sure, unsure = convergence(1.05 * kernel(), draws), convergence(1.05 * kernel(), draws, 0.05 * kernel())
+    assert sure.verdict == "disagrees" and unsure.extrapolated.z < 2
+
+
+def test_the_z_score_is_calibrated():
+    """Under a right limit z exceeds 2 (probability 0.023) in about that share of studies, and 4 never."""
+    rng = np.random.default_rng(0)
+    scores = [convergence(kernel(4), wishart(kernel(4), (64, 128), 6, rng)).extrapolated.z for _ in range(400)]
+    assert 0.002 <= np.mean(np.array(scores) > 2) <= 0.05
+    assert max(scores) < 4 and abs(np.median(scores)) < 0.5
+
+
+def test_a_deterministic_quantity():
+    same = {n: [kernel()] * 2 for n in (8, 16)}
+    assert convergence(kernel(), same).verdict == "agrees"
+    assert convergence(2 * kernel(), same).verdict == "disagrees"
+    single = {n: [kernel().astype(np.float32)] * 2 for n in (8, 16)}
+    assert convergence(kernel(), single).verdict == "agrees", "rounding is not evidence"
+
+
+def test_shapes_must_agree():
+    with pytest.raises(ValueError, match="draws of shape"):
+        convergence(kernel(), {8: [np.zeros((2, 2))]})
+    with pytest.raises(ValueError, match="no draws"):
+        convergence(kernel(), {})
