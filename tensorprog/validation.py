@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import final
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tensorprog.autodiff import differentiate
 from tensorprog.dataset import Dataset
-from tensorprog.errors import TensorProgError, fail
+from tensorprog.errors import TensorProgError
 from tensorprog.finite import Convergence, Group, Simulation, convergence, simulate, widths_at
 from tensorprog.finite.convergence import AGREES, DISAGREES, INCONCLUSIVE
 from tensorprog.finite.readout import readout_weights
@@ -24,6 +24,8 @@ from tensorprog.ir.program import Differentiated, Program
 
 Floats = NDArray[np.float64]
 Progress = Callable[[str, float], None]
+
+LEAST_SEEDS, MOST_SEEDS = 6, 24
 
 
 @final
@@ -195,14 +197,21 @@ def row_order(rows: NDArray[np.int64], data: Dataset) -> NDArray[np.int64]:
     return np.lexsort((rows[:, 2], position))
 
 
-def physical_memory() -> int:
-    """Bytes of memory of the machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+# ---------------------------------------------------------------- what fits into a time
 
 
-def check_memory(entries: int, copies: int) -> None:
-    """Raises TensorProgError when `copies` matrices of `entries` numbers cannot fit into memory."""
-    needed = 8 * entries * copies
-    if needed > physical_memory():
-        raise fail(f"the kernels have {entries:.3g} entries and need {needed / 2**30:.0f} GB, "
-                   f"more than this machine has", hint="take fewer examples, or ask for blocks of them")
+def affordable_widths(program: Program, output: str, data: Dataset, seconds: float) -> tuple[tuple[int, ...], int]:
+    """Four widths, each twice the one before, and a number of seeds that take about `seconds` together.
+
+    A small network is timed; the four widths cost some 40 times as much as the smallest one (between the 15
+    times of linear growth and the 85 times of quadratic growth).
+    """
+    for width in (16, 32, 64):
+        draw(program, output, data, width, 0, ("nngp",))  # the first draw of a width also fills caches
+        start = time.perf_counter()
+        draw(program, output, data, width, 1, ("nngp",))
+        round_cost = 2 * 40 * (time.perf_counter() - start)  # twice, for the tangent kernel
+        if 2 * round_cost * MOST_SEEDS > seconds:
+            break
+    seeds = min(MOST_SEEDS, max(LEAST_SEEDS, int(seconds / round_cost)))
+    return tuple(width * 2**k for k in range(4)), seeds

@@ -1,4 +1,4 @@
-"""Derivatives of steps that vanish: u * step(u) is a relu and has the derivative step(u), not step(u) + u * dirac(u)."""
+"""Derivatives of steps that vanish: u * step(u), a relu, has the derivative step(u), not step(u) + u * dirac(u)."""
 
 from __future__ import annotations
 

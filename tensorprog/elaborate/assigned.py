@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from fractions import Fraction
 
+from tensorprog.elaborate.bounds import highest, larger
 from tensorprog.elaborate.builder import Builder
 from tensorprog.errors import Span
 from tensorprog.ir import expr as ex
-from tensorprog.ir.expr import Expr, Num, Sym
+from tensorprog.ir.expr import Expr, Sym
 from tensorprog.ir.program import Axis, Dim, Linear, Map, Read, Term, identity
 
 
@@ -30,12 +30,13 @@ class Growing:
     def _extent(self, d: int) -> Expr:
         extent: Expr = ex.ZERO
         for domain, target, _ in self.pieces:
-            extent = _larger(extent, ex.add(_upper(target[d], domain), ex.ONE))
+            extent = larger(extent, ex.add(highest(target[d], domain), ex.ONE))
         return extent
 
-    def covers(self, target: tuple[Expr, ...]) -> bool:
-        """Whether a piece has assigned this very element already."""
-        return any(t == target for _, t, _ in self.pieces)
+    def covers(self, domain: tuple[Axis, ...], target: tuple[Expr, ...]) -> bool:
+        """Whether a piece has assigned these very elements already."""
+        new = _nameless(domain, target)
+        return any(_nameless(d, t) == new for d, t, _ in self.pieces)
 
     def define(self, builder: Builder) -> None:
         """Emit the family."""
@@ -47,33 +48,8 @@ class Growing:
         builder.define(self.var, self.outer + self.axes(), self.dim, Linear(tuple(terms), assigned=True), self.span)
 
 
-def _upper(e: Expr, domain: tuple[Axis, ...]) -> Expr:
-    """The largest value of an index expression that rises or falls with each index."""
-    ends: dict[str, Expr] = {}
-    for axis in domain:
-        slope = ex.add(ex.substitute(e, {axis.index: ex.ONE}), ex.neg(ex.substitute(e, {axis.index: ex.ZERO})))
-        falls = isinstance(slope, Num) and slope.value < 0
-        ends[axis.index] = ex.ZERO if falls else ex.add(axis.extent, ex.MINUS_ONE)
-    return ex.substitute(e, ends)
-
-
-def _larger(a: Expr, b: Expr) -> Expr:
-    """The larger of two sizes; decided here when one is seen to be (sizes are at least 1)."""
-    slopes = _slopes(ex.add(a, ex.neg(b)))
-    if slopes is not None and all(s >= 0 for s in slopes):
-        return a
-    if slopes is not None and all(s <= 0 for s in slopes):
-        return b
-    return ex.call("max", a, b)
-
-
-def _slopes(e: Expr) -> list[float] | None:
-    """The value of an affine expression at sizes 1 and its slope in each size; None if it is not affine."""
-    names = sorted(ex.symbols(e))
-    at = [float(ex.evaluate(e, dict.fromkeys(names, Fraction(k)))) for k in (1, 2, 3)]
-    slopes = [at[0]]
-    for name in names:
-        sizes = dict.fromkeys(names, Fraction(1)) | {name: Fraction(2)}
-        slopes.append(float(ex.evaluate(e, sizes)) - at[0])
-    affine = at[1] - at[0] == sum(slopes[1:]) == at[2] - at[1]
-    return slopes if affine else None
+def _nameless(domain: tuple[Axis, ...], target: tuple[Expr, ...]) -> tuple[Expr, ...]:
+    """Index expressions with the indices that they use named by their order and extents."""
+    used = [a for a in domain if any(a.index in ex.symbols(e) for e in target)]
+    names: dict[str, Expr] = {a.index: Sym(f"{k} < {ex.show(a.extent)}") for k, a in enumerate(used)}
+    return tuple(ex.substitute(e, names) for e in target)

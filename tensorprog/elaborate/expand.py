@@ -1,25 +1,18 @@
-"""Runs the statements of a program: loops, blocks and declarations become definitions of families.
-
-Loops over ranges of numbers are unrolled; loops over axes of the data are not: a name that an iteration
-reads before it assigns it becomes a family that reads itself one step earlier,
-
-    for t in T: s = f(s, x[t])      s_prev[t] = s[t - 1], and the initial value at 0;   s[t] = f(s_prev[t], x[t]).
-"""
+"""Runs the statements of a program: declarations, assignments, blocks and outputs become definitions."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import takewhile
 
 from tensorprog.elaborate.assigned import Growing
 from tensorprog.elaborate.calls import make_dim
-from tensorprog.elaborate.expressions import Evaluator
+from tensorprog.elaborate.loops import Loops
 from tensorprog.elaborate.operators import Operators
 from tensorprog.elaborate.scope import Budget, Scope
 from tensorprog.elaborate.values import (
-    Binding,
     Family,
-    Label,
     Nonlin,
     Number,
     Stacked,
@@ -27,30 +20,43 @@ from tensorprog.elaborate.values import (
     SumTerm,
     Value,
     WeightValue,
-    element_dim,
-    replace_indices,
 )
 from tensorprog.errors import Diagnostic, Span, fail
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import Expr, Num, Sym, show
-from tensorprog.ir.program import Axis, Dim, Input, Instr, Linear, Map, Output, Read, Term, Var, Weight, Width, identity, operands
-from tensorprog.ir.program import Data
+from tensorprog.ir.program import (
+    Axis,
+    Data,
+    Dim,
+    Input,
+    Instr,
+    Output,
+    Var,
+    Weight,
+    Width,
+    identity,
+)
 from tensorprog.lang import syntax
 
-MAX_ITERATIONS = 10_000
+
+@dataclass
+class Returned:
+    """What the block that is running returned; `depth` is the number of axes in force around it."""
+
+    depth: int
+    values: list[Value] = field(default_factory=list)
 
 
-class Expander(Evaluator):
+class Expander(Loops):
     """Elaborates one program into the builder; `homes` gives the scope of the file of each definition."""
 
     def __init__(self, ops: Operators, budget: Budget, homes: dict[int, Scope]) -> None:
         super().__init__(ops, budget)
         self.homes = homes
-        self.growing: dict[str, Growing] = {}
         self.widths: list[Width] = []
         self.inputs: list[Input] = []
         self.outputs: list[Output] = []
-        self.returned: list[list[Value]] = []
+        self.returned: list[Returned] = []
 
     def home(self, d: syntax.Def | syntax.Block) -> Scope:
         return self.homes[id(d)]
@@ -60,8 +66,6 @@ class Expander(Evaluator):
         for stmt in body:
             self.budget.spend(stmt.span)
             self.builder.place = stmt.span
-            if isinstance(stmt, syntax.Assign):
-                self.builder.target = stmt.targets[0].name
             self.statement(stmt, scope)
 
     def statement(self, stmt: syntax.Stmt, scope: Scope) -> None:
@@ -75,8 +79,8 @@ class Expander(Evaluator):
                 self.loop(stmt, scope)
             case syntax.If(condition=condition, body=body, orelse=orelse):
                 self.run(body if self.truth(condition, scope) else orelse, scope)
-            case syntax.Return(value=value):
-                self.return_(value, scope)
+            case syntax.Return():
+                self.return_(stmt, scope)
             case _:
                 self.outer_only(stmt, scope)
 
@@ -176,7 +180,7 @@ class Expander(Evaluator):
             self.assign_many(stmt, scope)
             return
         target = stmt.targets[0]
-        name = self.full_name(target.name, scope, target.span)
+        name = self.builder.target = self.full_name(target.name, scope, target.span)
         if not target.indices:
             value = self.single(self.whole_value(stmt.value, scope, name), stmt.value.span)
             self.bind_value(name, value, target.span, stmt.value.span, scope)
@@ -187,6 +191,7 @@ class Expander(Evaluator):
         """Several names from a block that returns as many values."""
         if any(t.indices for t in stmt.targets):
             raise fail("several names on the left cannot have indices", stmt.span)
+        self.builder.target = self.full_name(stmt.targets[0].name, scope, stmt.targets[0].span)
         values: tuple[Value, ...] | Value
         if isinstance(stmt.value, syntax.Tuple):
             values = tuple(self.single(self.whole_value(v, scope, "item"), v.span) for v in stmt.value.items)
@@ -242,12 +247,15 @@ class Expander(Evaluator):
     def piece(self, name: str, where: tuple[Expr, ...], value: Sum | Nonlin, target: syntax.Target, scope: Scope) -> Family:
         """One more piece of a family that is filled element by element."""
         growing = self.growing_family(name, where, value, target, scope)
-        if growing.dim != value.dim and growing.pieces and not (isinstance(value, Sum) and not value.terms):
-            raise fail(f"'{name}' holds {self.ops.shape_text(Sum((), growing.dim))} elements, this one is "
+        zero = isinstance(value, Sum) and not value.terms
+        if growing.dim != value.dim and not zero:
+            raise fail(f"'{name}' holds elements {self.ops.shape_text(Sum((), growing.dim))}, this one is "
                        f"{self.ops.shape_text(value)}", target.span)
-        read = None
-        if not (isinstance(value, Sum) and not value.terms):
-            read = self.builder.read(value, target.span, name)
+        for loop in self.builder.loops:
+            if loop not in growing.outer and not any(loop.index in ex.symbols(e) for e in where):
+                raise fail(f"every iteration of the loop over '{loop.index.split('#')[0]}' assigns the same element of '{name}'",
+                           target.span, f"start '{name}' anew inside that loop, or give it one more index")
+        read = None if zero else self.builder.read(value, target.span, name)
         growing.pieces.append((tuple(self.builder.context), where, read))
         return Family(growing.var, identity(growing.outer), growing.axes(), growing.dim)
 
@@ -256,167 +264,55 @@ class Expander(Evaluator):
         binding = scope.names.get(name)
         if binding is not None and isinstance(binding.value, Family) and binding.value.var in self.growing:
             old = self.growing[binding.value.var]
-            if len(old.pieces[0][1]) == len(where) and not old.covers(where):
+            if len(old.pieces[0][1]) == len(where) and not old.covers(tuple(self.builder.context), where):
                 return old
         var = self.builder.fresh_name(name)
-        self.growing[var] = Growing(var, tuple(self.builder.loops) if not self._in_inner_loop(where) else (), value.dim, target.span)
+        self.growing[var] = Growing(var, self._around(where), value.dim, target.span)
         return self.growing[var]
 
-    def _in_inner_loop(self, where: tuple[Expr, ...]) -> bool:
-        """Whether the first piece already runs along a loop: then the family lives outside the loops."""
-        return any("#" in s for e in where for s in ex.symbols(e))
+    def _around(self, where: tuple[Expr, ...]) -> tuple[Axis, ...]:
+        """The axes around the loops and indices along which a family is filled."""
+        used = frozenset[str]().union(*(ex.symbols(e) for e in where))
+        return tuple(takewhile(lambda a: a.index not in used, self.builder.context))
 
     def finish(self) -> None:
         """Define the families that were filled element by element."""
         for growing in self.growing.values():
             growing.define(self.builder)
 
-    # ------------------------------------------------------------ loops
-
-    def loop(self, stmt: syntax.For, scope: Scope) -> None:
-        """`for` over names, over a range of numbers (unrolled), or over an axis (kept as a loop)."""
-        if isinstance(stmt.domain, syntax.Braces):
-            for label in stmt.domain.names:
-                scope.bind(stmt.var, Label(label), stmt.span)
-                self.run(stmt.body, scope)
-            return
-        low, extent = self.axis_of(stmt.domain, scope, "the range of a loop")
-        if isinstance(low, Num) and isinstance(extent, Num):
-            self.unrolled(stmt, int(low.value), int(extent.value), scope)
-        else:
-            self.recurrence(stmt, low, extent, scope)
-
-    def unrolled(self, stmt: syntax.For, low: int, count: int, scope: Scope) -> None:
-        """Run the body once for every number of the range."""
-        if count > MAX_ITERATIONS:
-            raise fail(f"a loop of {count} iterations", stmt.domain.span, f"at most {MAX_ITERATIONS} are expanded")
-        for k in range(low, low + count):
-            scope.bind(stmt.var, Number(ex.num(k)), stmt.span)
-            self.run(stmt.body, scope)
-
-    def recurrence(self, stmt: syntax.For, low: Expr, extent: Expr, scope: Scope) -> None:
-        """Run the body once, for an index that stands for every iteration."""
-        axis = Axis(self.builder.fresh_index(stmt.var), extent)
-        names = [self.full_name(n, scope, stmt.span) if self._fillable(n, scope) else n for n in assigned_names(stmt.body)]
-        before = {n: scope.names[n] for n in names if n in scope.names and self._carried(scope.names[n].value)}
-        outer, hidden = tuple(self.builder.loops), scope.names.get(stmt.var)
-        self.builder.context.append(axis)
-        self.builder.loops.append(axis)
-        previous = {n: self.previous(n, b.value) for n, b in before.items()}
-        for n, value in previous.items():
-            scope.bind(n, value, before[n].span)
-        scope.bind(stmt.var, Number(ex.add(Sym(axis.index), low)), stmt.span)
-        start = len(self.builder.instrs)
-        self.run(stmt.body, scope)
-        used = {name for i in self.builder.instrs[start:] for name in operands(i.op)}
-        used |= {r.var for g in self.growing.values() for _, _, r in g.pieces if r is not None}
-        after = {n: self.settled(scope.names[n], n) for n in names if n in scope.names}
-        self.builder.loops.pop()
-        self.builder.context.pop()
-        for n, value in previous.items():
-            if _var_of(value) in used | {_var_of(v) for v in after.values()}:
-                self.carry(n, value, before[n].value, after[n], (outer, axis), stmt)
-        last: dict[str, Expr] = {axis.index: ex.add(extent, ex.MINUS_ONE)}
-        for n, value in after.items():
-            scope.bind(n, replace_indices(value, last), scope.names[n].span)
-        if hidden is None:
-            scope.names.pop(stmt.var, None)
-        else:
-            scope.names[stmt.var] = hidden
-
-    def _fillable(self, name: str, scope: Scope) -> bool:
-        """Whether the braces in a name are known outside the loop."""
-        return all(scope.find(b) for b in re.findall(r"\{(\w+)\}", name))
-
-    def _carried(self, value: Value) -> bool:
-        """Whether a name can be a state: a vector, scalar, number, or a whole family that is complete."""
-        if isinstance(value, Family):
-            return value.var not in self.growing
-        return isinstance(value, Sum | Nonlin | Number | Stacked)
-
-    def previous(self, name: str, value: Value) -> Value:
-        """The name's value at the start of an iteration, to be defined after the body."""
-        loops = tuple(self.builder.loops)
-        if isinstance(value, Stacked):
-            return Stacked(tuple(self.previous(f"{name}{k + 1}", b) for k, b in enumerate(value.blocks)))  # type: ignore[misc]
-        var = self.builder.fresh_name(f"{name}_prev")
-        if isinstance(value, Family):
-            return Family(var, identity(loops), value.axes, value.dim)
-        dim = None if isinstance(value, Number) else element_dim(value)  # type: ignore[arg-type]
-        return self.builder.element(Read(var, identity(loops)), dim)
-
-    def settled(self, binding: Binding, name: str) -> Value:
-        """The value at the end of an iteration, as elements of families."""
-        value = binding.value
-        if isinstance(value, Sum | Nonlin) and not (isinstance(value, Sum) and not value.terms):
-            return self.builder.element(self.builder.read(value, binding.span, name), value.dim)
-        return value
-
-    def carry(self, name: str, prev: Value, init: Value, new: Value, where: tuple[tuple[Axis, ...], Axis], stmt: syntax.For) -> None:
-        """prev[0] = init, prev[t + 1] = new[t]."""
-        if isinstance(prev, Stacked):
-            if not isinstance(new, Stacked) or not isinstance(init, Stacked) or len(new.blocks) != len(prev.blocks):
-                raise fail(f"the stacked state '{name}' changes its blocks in the loop", stmt.span)
-            for p, i, v in zip(prev.blocks, init.blocks, new.blocks, strict=True):
-                self.carry(name, p, i, v, where, stmt)
-            return
-        outer, axis = where
-        own = prev.axes if isinstance(prev, Family) else ()
-        self._same_shape(name, prev, new, stmt)
-        terms = [self._carry_term(v, outer, own, domain, at) for v, domain, at in (
-            (new, (*outer, axis), ex.add(Sym(axis.index), ex.ONE)),
-            (init, outer, ex.ZERO),
-        ) if not (isinstance(v, Sum) and not v.terms)]
-        var = _var_of(prev)
-        assert var is not None
-        dim = prev.dim if isinstance(prev, Family | Sum) else None
-        self.builder.define(var, (*outer, axis, *own), dim, Linear(tuple(terms)), stmt.span)
-
-    def _carry_term(self, value: Value, outer: tuple[Axis, ...], own: tuple[Axis, ...], domain: tuple[Axis, ...], at: Expr) -> Term:
-        inner = tuple(Axis(self.builder.fresh_index("k"), a.extent) for a in own)
-        target = (*identity(outer), at, *identity(inner))
-        if isinstance(value, Number):
-            return Term(None, Map(domain + inner, target, target), value.expr)
-        if isinstance(value, Family):
-            return Term(value.var, Map(domain + inner, target, value.prefix + identity(inner)))
-        assert isinstance(value, Sum | Nonlin)
-        read = self.builder.read(value, self.builder.place, "init")
-        return Term(read.var, Map(domain + inner, target, read.index))
-
-    def _same_shape(self, name: str, prev: Value, new: Value, stmt: syntax.For) -> None:
-        families = isinstance(prev, Family), isinstance(new, Family)
-        old_dim, new_dim = (_dim_of(v) for v in (prev, new))
-        zero = isinstance(new, Sum) and not new.terms
-        if families[0] != families[1] or (old_dim != new_dim and not zero):
-            raise fail(f"the state '{name}' starts as {_shape(old_dim)} and becomes {_shape(new_dim)} in the loop",
-                       stmt.span, f"give it its shape before the loop, for example {name} = zeros(n)")
-        if isinstance(prev, Family) and isinstance(new, Family) and len(prev.axes) != len(new.axes):
-            raise fail(f"the state '{name}' changes its axes in the loop", stmt.span)
-
     # ------------------------------------------------------------ blocks and outputs
 
     def call_block(self, block: syntax.Block, scope: Scope, span: Span) -> Value | tuple[Value, ...]:
-        self.returned.append([])
-        outer, self.ops.implicit = self.ops.implicit, None
-        self.run(block.body, scope)
-        self.ops.implicit = outer
-        values = self.returned.pop()
+        """Run the body; indices of the whole families around the call are not in force inside."""
+        context, implicit, target = self.builder.context, self.ops.implicit, self.builder.target
+        self.builder.context = [a for a in context if a not in (implicit or ())]
+        self.ops.implicit = None
+        self.returned.append(Returned(len(self.builder.context)))
+        try:
+            self.run(block.body, scope)
+        finally:
+            self.builder.context, self.ops.implicit, self.builder.target = context, implicit, target
+        values = self.returned.pop().values
         if not values:
             raise fail(f"block '{block.name}' returns nothing", span, "end it with: return ...")
         return values[0] if len(values) == 1 else tuple(values)
 
-    def return_(self, value: syntax.Expr, scope: Scope) -> None:
+    def return_(self, stmt: syntax.Return, scope: Scope) -> None:
         """`return e` or `return h, c`"""
         if not self.returned:
-            raise fail("return outside a block", value.span, "a program ends with: output ...")
-        if self.returned[-1]:
-            raise fail("a block returns once", value.span)
-        items = value.items if isinstance(value, syntax.Tuple) else (value,)
-        self.returned[-1].extend(self.single(self.whole_value(i, scope, self.builder.target), i.span) for i in items)
+            raise fail("return outside a block", stmt.span, "a program ends with: output ...")
+        returned = self.returned[-1]
+        if returned.values:
+            raise fail("a block returns once", stmt.span)
+        if len(self.builder.context) > returned.depth:
+            raise fail("return inside a loop over an axis", stmt.span, "return after the loop")
+        items = stmt.value.items if isinstance(stmt.value, syntax.Tuple) else (stmt.value,)
+        returned.values.extend(self.single(self.whole_value(i, scope, self.builder.target), i.span) for i in items)
 
     def output(self, stmt: syntax.Output, scope: Scope) -> None:
         """`output e`, `output f = e`, `output f[i in B] = e`"""
-        name = self.full_name(stmt.name or "output", scope, stmt.span)
+        own = stmt.value.id if isinstance(stmt.value, syntax.Name) else "output"
+        name = self.builder.target = self.full_name(stmt.name or own, scope, stmt.span)
         if any(o.name == name for o in self.outputs):
             raise fail(f"output '{name}' is declared twice", stmt.span, "give outputs different names: output g = ...")
         binders = self.binders(stmt.binders, scope)
@@ -430,41 +326,6 @@ class Expander(Evaluator):
                     raise fail("an output must be a scalar or one vector that the program computes", stmt.value.span)
                 var = self.builder.family(element, tuple(a for _, _, a in binders), stmt.value.span, name).var
         self.outputs.append(Output(name, var, stmt.span))
-
-
-def assigned_names(body: Iterable[syntax.Stmt]) -> list[str]:
-    """The names that statements assign, in order, without those in braces loops (their names vary)."""
-    names: dict[str, None] = {}
-    for stmt in body:
-        match stmt:
-            case syntax.Assign(targets=targets):
-                names.update((t.name, None) for t in targets)
-            case syntax.WeightDecl(name=name):
-                names[name] = None
-            case syntax.For(body=inner):
-                names.update((n, None) for n in assigned_names(inner))
-            case syntax.If(body=yes, orelse=no):
-                names.update((n, None) for n in [*assigned_names(yes), *assigned_names(no)])
-    return list(names)
-
-
-def _var_of(value: Value) -> str | None:
-    """The family behind a family or plain element."""
-    if isinstance(value, Family):
-        return value.var
-    if isinstance(value, Sum) and len(value.terms) == 1 and isinstance(value.terms[0].factor, Read):
-        return value.terms[0].factor.var
-    return None
-
-
-def _dim_of(value: Value) -> Dim | None:
-    if isinstance(value, Family):
-        return value.dim
-    return element_dim(value) if isinstance(value, Sum | Nonlin | Stacked) else None
-
-
-def _shape(dim: Dim | None) -> str:
-    return "a number" if dim is None else f"a vector [{show(dim.size)}]"
 
 
 def unused(diagnostics: list[Diagnostic], what: str, name: str, span: Span | None) -> None:

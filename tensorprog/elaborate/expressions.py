@@ -124,17 +124,18 @@ class Evaluator:
             self.ops.implicit = outer
 
     def family_over(self, value: Value, axes: tuple[Axis, ...], span: Span, name: str) -> Family | FamilyStack:
-        """Define a family over the loops in force and these axes."""
+        """Define a family over these axes, and over the indices in force around them that it uses."""
         element = self.ops.element(value, span)
         if isinstance(element, Stacked):
             blocks = (self.family_over(b, axes, span, f"{name}{k + 1}") for k, b in enumerate(element.blocks))
             return FamilyStack(tuple(b for b in blocks if isinstance(b, Family)))
         if isinstance(element, Number):
             element = Sum((SumTerm(None, element.expr),), None)
-        loops = tuple(self.builder.loops)
-        read = self.builder.family(element, loops + axes, span, name)
+        around = self.builder.axes_of(used_symbols(element), tuple(self.builder.loops))
+        outer = tuple(a for a in around if a not in axes)
+        read = self.builder.family(element, outer + axes, span, name)
         own = tuple(Axis(a.index.split("#")[0], a.extent) for a in axes)
-        return Family(read.var, identity(loops), own, element.dim)
+        return Family(read.var, identity(outer), own, element.dim)
 
     def element(self, e: syntax.Expr, scope: Scope) -> Number | Sum | Nonlin | Stacked:
         """A number, vector or scalar; a family without its indices is an error here."""
@@ -251,26 +252,23 @@ class Evaluator:
             raise fail(f"{d.name} takes {len(names)} arguments, {len(e.args)} given", e.span,
                        f"{d.name}({', '.join(names)})")
         for p, a in zip(d.params, e.args, strict=False):
-            inner.bind(p.name, self.argument(d, p.name, a, scope), a.span)
+            inner.bind(p.name, self.argument(p.name, a, scope), a.span)
         for k in e.keywords:
             if k.name not in names:
                 raise fail(f"{d.name} has no argument '{k.name}'", k.span, f"{d.name}({', '.join(names)})")
             if k.name in inner.names:
                 raise fail(f"argument '{k.name}' is given twice", k.span)
-            inner.bind(k.name, self.argument(d, k.name, k.value, scope), k.span)
+            inner.bind(k.name, self.argument(k.name, k.value, scope), k.span)
         for p in d.params:
             if p.name in inner.names:
                 continue
             if p.default is None:
                 raise fail(f"{d.name} needs the argument '{p.name}'", e.span, f"{d.name}({', '.join(names)})")
-            inner.bind(p.name, self.eval(p.default, inner), p.span)
+            inner.bind(p.name, self.argument(p.name, p.default, inner), p.span)
 
-    def argument(self, d: syntax.Def | syntax.Block, name: str, e: syntax.Expr, scope: Scope) -> Value:
-        """The value of an argument: to a block an expression of whole families is a family, too."""
-        if isinstance(d, syntax.Block):
-            value = self.single(self.whole_value(e, scope, name), e.span)
-        else:
-            value = self.eval(e, scope)
+    def argument(self, name: str, e: syntax.Expr, scope: Scope) -> Value:
+        """The value of an argument; an expression of whole families is a family, too."""
+        value = self.single(self.whole_value(e, scope, name), e.span)
         if isinstance(value, Sum) and len(value.terms) > 1:  # it may be used several times
             return self.builder.element(self.builder.read(value, e.span), value.dim)
         return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tensorprog.elaborate.bounds import highest, lowest, outside
 from tensorprog.elaborate.builder import Builder
 from tensorprog.elaborate.values import (
     Element,
@@ -96,6 +97,12 @@ class Operators:
         given = () if value.index is None else value.index
         if len(given) != own:
             raise fail(f"weight '{_plain(value.name)}' has {own} {_indices(own)}, {len(given)} given", span)
+        for index, axis in zip(given, weight.axes[len(value.prefix):], strict=True):
+            if outside(index, axis.extent, self.builder.context):
+                low, high = (show(ex.substitute(end(index, self.builder.context), {})) for end in (lowest, highest))
+                values = low if low == high else f"{low}, ..., {high}"
+                raise fail(f"index {values} of weight '{_plain(value.name)}' is outside 0, ..., "
+                           f"{show(ex.sub(axis.extent, ONE))}", span)
         return value.prefix + given
 
     def weight_vector(self, value: WeightValue, span: Span) -> Sum | Stacked:

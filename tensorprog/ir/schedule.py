@@ -133,7 +133,7 @@ def _wavefronts(group: list[Instr], program: Program, sizes: Sizes) -> list[Step
         for name, target, source in dependencies(i, program, sizes)
         if name in start
     ]
-    level = _levels(sum(counts), edges)
+    level = levels(sum(counts), edges)
     if (level < 0).any():
         stuck = next(i for i in group if (level[start[i.var.name] :][: count(i.var.axes, sizes)] < 0).any())
         raise fail(f"'{stuck.var.name}' depends on itself: an element is needed to compute the same element",
@@ -148,7 +148,7 @@ def _wavefronts(group: list[Instr], program: Program, sizes: Sizes) -> list[Step
     return steps
 
 
-def _levels(size: int, edges: list[tuple[Ints, Ints]]) -> Ints:
+def levels(size: int, edges: list[tuple[Ints, Ints]]) -> Ints:
     """The length of the longest path to every node; -1 on and behind a cycle."""
     source = np.concatenate([e[0] for e in edges]) if edges else np.zeros(0, dtype=np.int64)
     target = np.concatenate([e[1] for e in edges]) if edges else np.zeros(0, dtype=np.int64)

@@ -79,20 +79,22 @@ def _product(parts: list[Leading]) -> Leading:
     return Leading(ex.mul(*(p.coef for p in parts)) if total is not None else ex.ZERO, total)
 
 
-def leading_function(fn: Expr, powers: Mapping[str, Power]) -> Leading:
+def leading_function(fn: Expr, powers: Mapping[str, Power], widths: Mapping[str, Fraction]) -> Leading:
     """The leading order of fn when its arguments are Z * n^power; the result is a function of the Z.
 
     Homogeneous functions scale; others need arguments of order 1, and are replaced by their value (or
     slope) at zero where an argument vanishes.  Raises Diverges where an argument grows.
     """
+    if isinstance(fn, Sym) and fn.name in widths:
+        return Leading(ex.num(widths[fn.name]), Fraction(1))
     if isinstance(fn, Sym):
         power = powers.get(fn.name, Fraction(0))
         return Leading(fn if power is not None else ex.ZERO, power)
     if isinstance(fn, Num):
         return Leading(fn, None if fn.value == 0 else Fraction(0))
     if fn.fn == "pow":
-        return _leading_power(fn, powers)
-    parts = [leading_function(a, powers) for a in fn.args]
+        return _leading_power(fn, powers, widths)
+    parts = [leading_function(a, powers, widths) for a in fn.args]
     if fn.fn == "add":
         return _sum(parts)
     if fn.fn == "mul":
@@ -102,8 +104,8 @@ def leading_function(fn: Expr, powers: Mapping[str, Power]) -> Leading:
     return _inhomogeneous(fn.fn, parts)
 
 
-def _leading_power(fn: Op, powers: Mapping[str, Power]) -> Leading:
-    base, exponent = leading_function(fn.args[0], powers), fn.args[1]
+def _leading_power(fn: Op, powers: Mapping[str, Power], widths: Mapping[str, Fraction]) -> Leading:
+    base, exponent = leading_function(fn.args[0], powers, widths), fn.args[1]
     if not isinstance(exponent, Num):
         return _inhomogeneous("pow", [base, Leading(exponent, Fraction(0))])
     if base.power is None:

@@ -75,8 +75,8 @@ class Orders:
             case MaxOver(operand=h):
                 inner = self.of[h]
                 return Order(inner.power, inner.characters.any(), inner.random, inner.data)
-            case Inner(left=u, right=v):
-                return self._inner(instr, u, v)
+            case Inner(left=u, right=v, coef=coef):
+                return self._inner(instr, u, v, coef)
 
     def group(self, name: str) -> int:
         """The bit of a group of Gaussian variables."""
@@ -156,23 +156,24 @@ class Orders:
         """The nonlinearity to leading order in its arguments."""
         powers: Mapping[str, Power] = {f"a{k}": self.of[a.var].power for k, a in enumerate(args)}
         try:
-            return leading_function(fn, powers)
+            return leading_function(fn, powers, self.ratios)
         except Diverges as error:
             raise self.explain(instr, f"an argument of {error.fn} grows like n^{_power(error.power)}") from None
 
-    def _inner(self, instr: Instr, u: Read, v: Read | None) -> Order:
-        left = self.of[u.var]
+    def _inner(self, instr: Instr, u: Read, v: Read | None, coef: Expr) -> Order:
+        factor, left = self.leading(coef).power, self.of[u.var]
         right = Order(Fraction(0), data=left.data) if v is None else self.of[v.var]
         dim = self.program.var(u.var).dim
-        if left.power is None or right.power is None:
+        if factor is None or left.power is None or right.power is None:
             return NOTHING
+        power = factor + left.power + right.power
         if dim is None or not dim.wide:
-            return Order(left.power + right.power, CONSTANT, data=True)
+            return Order(power, CONSTANT, data=True)
         characters = left.characters.times(right.characters)
         if characters.has_mean:
-            return Order(left.power + right.power + 1, CONSTANT, left.random or right.random)
+            return Order(power + 1, CONSTANT, left.random or right.random)
         name = f"<{instr.var.name}>"
-        return Order(left.power + right.power + Fraction(1, 2), Characters(self.group(name)), random=True)
+        return Order(power + Fraction(1, 2), Characters(self.group(name)), random=True)
 
     # ------------------------------------------------------------ messages
 

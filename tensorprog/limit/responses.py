@@ -81,7 +81,7 @@ def dependence(instrs: tuple[Instr, ...]) -> dict[str, frozenset[str]]:
             elif instr.var.dim is None:
                 new = frozenset()
             else:
-                new = reach[name].union(*(reach[o] for o in operands(instr.op)), frozenset())
+                new = reach[name].union(*(reach.get(o, frozenset()) for o in operands(instr.op)), frozenset())
             if new != reach[name]:
                 reach[name], changed = new, True
     return reach

@@ -24,6 +24,8 @@ from tensorprog.symbolic.moments import Moments, joint_lists
 from tensorprog.symbolic.normal import normal_form
 from tensorprog.symbolic.orthant import EPS, Array
 from tensorprog.symbolic.pieces import NotClosed
+from tensorprog.symbolic.poly import Powers
+from tensorprog.symbolic.tiles import cut, tiles
 from tensorprog.symbolic.tilt import tilted
 from tensorprog.symbolic.waves import wave_pair
 from tensorprog.symbolic.weights import Params, Weights, affine, monomials, number
@@ -43,8 +45,16 @@ class Sums:
 
     def evaluate(self, moments: Moments, params: Params) -> tuple[Array, Array]:
         """E[f g] and an estimate of its absolute error, of the common shape of the moments."""
-        base = Law(*joint_lists(moments))
-        value, error = np.zeros(moments.shape), np.zeros(moments.shape)
+        shape = np.broadcast_shapes(moments.shape, *(np.shape(v) for v in params.values()))
+        value, error = np.empty(shape), np.empty(shape)
+        for tile in tiles(shape):
+            mean, cov = joint_lists(moments)
+            law = Law([cut(m, tile) for m in mean], [[cut(c, tile) for c in row] for row in cov])
+            value[tile], error[tile] = self._sum(law, {k: cut(np.asarray(v), tile) for k, v in params.items()})
+        return value, np.where(np.isfinite(value), error, np.inf)
+
+    def _sum(self, base: Law, params: Params) -> tuple[Array, Array]:
+        value, error = np.zeros(()), np.zeros(())
         laws: dict[Any, tuple[Law, Array]] = {}
         for a, b in product(self.left, self.right):
             key = (a.exponent, b.exponent)
@@ -53,7 +63,7 @@ class Sums:
             with np.errstate(over="ignore", invalid="ignore"):
                 v, e = _pair(*laws[key], a, b, params)
                 value, error = value + v, error + e
-        return np.array(value), np.array(np.where(np.isfinite(value), error, np.inf))
+        return value, error
 
 
 def closed_sums(left: Expr, left_args: tuple[str, ...], right: Expr, right_args: tuple[str, ...]) -> Sums:
@@ -82,18 +92,21 @@ def _pair(law: Law, log: Array, a: Group, b: Group, params: Params) -> tuple[Arr
     enlarged, gates = _enlarge(law, a, b, params)
     mass = np.exp(log)
     value, error = np.zeros(()), np.zeros(())
-    sharp = _is_sharp(enlarged, gates)
     for powers, weight in monomials(a, b, params, len(enlarged.mean)):
         moment = enlarged.expect(powers, gates)
-        scale = np.abs(moment) if sharp or not gates else enlarged.spread(powers)
+        scale = np.abs(moment) if _is_sharp(enlarged, powers, gates) else enlarged.spread(powers)
         value = value + weight * mass * moment
         error = error + np.abs(weight) * mass * scale * (4 + np.abs(log)) * EPS
     return value, error
 
 
-def _is_sharp(law: Law, gates: Gates) -> bool:
-    """Whether the moments have full relative precision: two centred half-lines of the variables themselves."""
-    return len(law.mean) <= 2 and len(gates) == 2 and not any(np.any(m) for m in law.mean)
+def _is_sharp(law: Law, powers: Powers, gates: Gates) -> bool:
+    """Whether a moment has full relative precision: no gates, or two centred half-lines of the variables themselves."""
+    if not gates:
+        return True
+    if len(gates) != 2 or any(np.any(law.mean[i]) for i, _ in gates):
+        return False
+    return len(law.mean) == 2 or not any(powers)
 
 
 def _enlarge(law: Law, a: Group, b: Group, params: Params) -> tuple[Law, Gates]:

@@ -20,7 +20,7 @@ from tensorprog.symbolic.orthant import Array
 from tensorprog.symbolic.pieces import NotClosed
 from tensorprog.symbolic.quadrature import Quadrature, quadrature
 
-CANCELLED = 1e-11  # relative error from which quadrature is asked
+CANCELLED = 1e-10  # relative error from which quadrature is asked
 
 __all__ = ["Expectation", "Moments", "Request", "plan"]
 
@@ -74,12 +74,12 @@ class Closed:
     def evaluate(self, moments: Moments, params: Mapping[str, Any]) -> tuple[Array, Array]:
         """See `Expectation.evaluate`."""
         value, error = self.sums.evaluate(moments, params)
-        lost = error > CANCELLED * np.abs(value)
+        lost = ~(error <= CANCELLED * np.abs(value))
         lost |= np.broadcast_to(_without_variance(moments), lost.shape)
         if self.backup is None or not np.any(lost):
             return value, error
         v, e = self.backup.evaluate(_picked(moments, lost), _picked_params(params, lost))
-        better = e < error[lost]
+        better = ~(error[lost] <= e)
         value[lost], error[lost] = np.where(better, v, value[lost]), np.where(better, e, error[lost])
         return value, error
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
 import numpy as np
 
 from tensorprog.ir.expr import Expr, Op, sub
+from tensorprog.ir.functions import FUNCTIONS
 from tensorprog.symbolic.orthant import Array
 
 Function = Callable[[Array], Array]
@@ -39,14 +40,21 @@ def _roots(f: Function, knots: list[float]) -> list[float]:
 
 
 def _roots_between(f: Function, low: float, high: float) -> list[float]:
-    inside = _samples(low, high)
-    values = f(inside)
-    slope = (values[2] - values[1]) / (inside[2] - inside[1])
-    line = values[1] + slope * (inside - inside[1])
-    if np.allclose(values, line, rtol=1e-9, atol=1e-12 * np.max(np.abs(values))):
-        t = inside[1] - values[1] / slope if slope else np.inf
-        return [float(t)] if low < t < high and np.isfinite(t) else []
-    return _scanned(f, low, high)
+    line = _line(f, _samples(low, high))
+    if line is None:
+        return _scanned(f, low, high)
+    t, slope = line
+    return [t] if slope and low < t < high else []
+
+
+def _line(f: Function, x: Array) -> tuple[float, float] | None:
+    """(zero, slope) of `f` if it is affine at the four points `x`."""
+    values = f(x)
+    slope = (values[2] - values[1]) / (x[2] - x[1])
+    line = values[1] + slope * (x - x[1])
+    if not np.allclose(values, line, rtol=1e-9, atol=1e-12 * np.max(np.abs(values))):
+        return None
+    return float(x[1] - values[1] / slope) if slope else np.inf, float(slope)
 
 
 def _samples(low: float, high: float) -> Array:
@@ -73,12 +81,37 @@ def _scanned(f: Function, low: float, high: float) -> list[float]:
     return [*map(float, 0.5 * (a + b)), *map(float, grid[sign == 0])]
 
 
-def partition(f: Function, low: float, high: float, knots: tuple[float, ...]) -> tuple[Array, float]:
+def centres(e: Expr, function_of: Callable[[Expr], Function]) -> frozenset[tuple[float, float]]:
+    """(centre, width) of what a function of one variable does: (t, 1/|slope|) for each call of slope * (u - t)."""
+    if not isinstance(e, Op):
+        return frozenset([(0.0, 1.0)])
+    found = frozenset().union(*(centres(a, function_of) for a in e.args))
+    if e.fn in FUNCTIONS and len(e.args) == 1:
+        line = _line(function_of(e.args[0]), _samples(-np.inf, np.inf))
+        if line is not None and line[1]:
+            found |= {(line[0], 1 / abs(line[1]))}
+    return found
+
+
+def _seeds(low: float, high: float, features: Iterable[tuple[float, float]]) -> Iterator[float]:
+    """centre +- width * 2^k inside [low, high]: no feature can hide between sample points."""
+    for centre, width in features:
+        yield centre
+        size = 0.5 * width
+        while size < high - low:
+            yield centre - size
+            yield centre + size
+            size *= 2
+
+
+def partition(
+    f: Function, low: float, high: float, knots: tuple[float, ...], features: Iterable[tuple[float, float]]
+) -> tuple[Array, float]:
     """Breakpoints in [low, high] between which a polynomial of degree 16 resolves `f`; the worst relative defect.
 
-    Starts at `knots`, at 0 and the ends; halves what is not resolved (Chebyshev coefficients that do not decay).
+    Starts at `knots` and around the `features`; halves what is not resolved (Chebyshev coefficients that do not decay).
     """
-    ends = np.unique([low, high, *(t for t in (*knots, 0.0) if low < t < high)])
+    ends = np.unique([low, high, *(t for t in (*knots, *_seeds(low, high, features)) if low < t < high)])
     open_panels, done, worst = np.stack([ends[:-1], ends[1:]]), [ends], 0.0
     scale = 0.0
     for _ in range(60):

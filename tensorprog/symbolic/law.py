@@ -105,7 +105,8 @@ class Law:
 
     def _conditional_mean(self, j: int, i: int) -> Array:
         """mean_j - cov_ij mean_i / cov_ii, without cancellation between standardized means at |rho| = 1."""
-        h, k, rho, det = self._standard(i, j)
+        _, _, rho, det = self._standard(i, j)
+        h, k = (orthant.ratio(self.mean[n], np.sqrt(self.cov[n][n])) for n in (i, j))
         side = np.where(rho < 0, -1.0, 1.0)
         plain = self.mean[j] - orthant.ratio(self.cov[i][j], self.cov[i][i]) * self.mean[i]
         careful = np.sqrt(self.cov[j][j]) * ((k - side * h) + side * det / (1 + np.abs(rho)) * h)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 
-from tensorprog.symbolic.kinks import Function, partition
+from tensorprog.ir.expr import Expr
+from tensorprog.symbolic.kinks import Function, centres, kinks, partition
 from tensorprog.symbolic.orthant import ROOT_2PI, Array
 
 # Gauss-Kronrod (7, 15) on [-1, 1]; Kronrod 1965, QUADPACK qk15
@@ -60,9 +62,10 @@ class Curve:
     defect: float
 
 
-def curve(f: Function, knots: tuple[float, ...], low: float, high: float) -> Curve:
-    """`f` resolved on [low, high]."""
-    breaks, defect = partition(f, low, high, knots)
+def curve(e: Expr, function_of: Callable[[Expr], Function], low: float, high: float) -> Curve:
+    """The function that `function_of` reads from `e`, resolved on [low, high]."""
+    f, knots = function_of(e), kinks(e, function_of)
+    breaks, defect = partition(f, low, high, knots, centres(e, function_of))
     return Curve(f, knots, breaks, defect)
 
 
@@ -71,14 +74,17 @@ def curve(f: Function, knots: tuple[float, ...], low: float, high: float) -> Cur
 class Rule:
     """Nodes and weights of E[.] over N laws, flat over the panels of all laws.
 
-    nodes, weights, coarse [P, 15]: nodes, Kronrod weights and Gauss weights times the density; owner [P].
+    x, nodes, weights, coarse [P, 15]: standardized and actual nodes, Kronrod and Gauss weights times the density;
+    owner [P]: the law of a panel.
     """
 
+    x: Array
     nodes: Array
     weights: Array
     coarse: Array
     owner: Array
     size: int
+    reach: float
 
     def mean(self, values: Array) -> tuple[Array, Array]:
         """The expectations [N] of values at the nodes, and their error estimates."""
@@ -86,7 +92,8 @@ class Rule:
         mass = np.abs(values * self.weights).sum(axis=1)
         gap = np.abs(fine - rough)
         error = np.minimum(gap, np.where(mass > 0, mass * (200 * gap / np.where(mass > 0, mass, 1)) ** 1.5, 0))
-        return self.gather(fine), self.gather(error + 5e-16 * mass)
+        beyond = np.where(np.abs(self.x[:, 7]) > self.reach - 1, mass, 0.0)  # what is cut off is no larger than the edge
+        return self.gather(fine), self.gather(error + beyond + 5e-16 * mass)
 
     def gather(self, panel_values: Array) -> Array:
         """Sums over the panels of each law."""
@@ -100,13 +107,14 @@ def rule(mean: Array, deviation: Array, breaks: Array, reach: float, width: floa
     `width` deviations apart.  Panels without length are dropped.
     """
     steps = np.linspace(-reach, reach, 2 * max(1, int(np.ceil(reach / width))) + 1)
-    own = mean + deviation * steps[:, None]
     given = np.broadcast_to(breaks if breaks.ndim == 2 else breaks[:, None], (len(breaks), len(mean)))
-    points = np.sort(np.concatenate([own, np.clip(given, own[0], own[-1])]), axis=0)
-    low, length = points[:-1], np.diff(points, axis=0)
-    panel, owner = np.nonzero(length > 1e-14 * (np.abs(low) + deviation))
+    with np.errstate(over="ignore"):
+        standard = np.clip((given - mean) / deviation, -reach, reach)
+    points = np.sort(np.concatenate([np.broadcast_to(steps[:, None], (len(steps), len(mean))), standard]), axis=0)
+    length = np.diff(points, axis=0)
+    panel, owner = np.nonzero(length > 1e-15)
     half = 0.5 * length[panel, owner]
-    nodes = (low[panel, owner] + half)[:, None] + half[:, None] * NODES
-    spread = deviation[owner][:, None]
-    density = np.exp(-0.5 * ((nodes - mean[owner][:, None]) / spread) ** 2) * (half[:, None] / (spread * ROOT_2PI))
-    return Rule(nodes, density * KRONROD, density * GAUSS, owner, len(mean))
+    x = (points[panel, owner] + half)[:, None] + half[:, None] * NODES
+    density = np.exp(-0.5 * x * x) * (half[:, None] / ROOT_2PI)
+    nodes = mean[owner][:, None] + deviation[owner][:, None] * x
+    return Rule(x, nodes, density * KRONROD, density * GAUSS, owner, len(mean), reach)

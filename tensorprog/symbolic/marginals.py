@@ -14,7 +14,7 @@ import numpy as np
 
 from tensorprog.ir.expr import Expr, Op, evaluate
 from tensorprog.symbolic import orthant
-from tensorprog.symbolic.kinks import Function, kinks
+from tensorprog.symbolic.kinks import Function
 from tensorprog.symbolic.line import Curve, curve, rule
 from tensorprog.symbolic.nested import line_product, nested
 from tensorprog.symbolic.orthant import Array
@@ -22,7 +22,9 @@ from tensorprog.symbolic.series import Series, mehler, series
 
 REACH = 13.0
 FAR_REACH = 30.0  # for functions that grow exponentially
-ACCEPT = 2e-11
+ACCEPT = 2e-11  # relative error of the series that is good enough
+FLOOR = 1e-14  # the same, relative to the root mean squares
+RESOLVABLE = 1e-6  # functions with a larger defect oscillate too much for nested rules
 GROWING = frozenset(["exp", "sinh", "cosh"])
 
 
@@ -58,7 +60,7 @@ def curve_of(side: Side, mean: Array, deviation: Array, reach: float, params: Ma
     """The function of a run resolved where its laws live."""
     read = function_of(side.arg, params)
     low, high = float(np.min(mean - reach * deviation)), float(np.max(mean + reach * deviation))
-    return curve(read(side.e), kinks(side.e, read), low, high)
+    return curve(side.e, read, low, high)
 
 
 def one_mean(side: Side, mean: Array, variance: Array, params: Mapping[str, Any]) -> tuple[Array, Array]:
@@ -102,11 +104,11 @@ def two_means(left: Side, right: Side, law: Pair, params: Mapping[str, Any]) -> 
     rho = np.clip(orthant.ratio(law.c, np.sqrt(product)), -1.0, 1.0)
     det = np.where(product > 0, orthant.ratio(orthant.minor(a, b, law.c), product), 1.0)
     value, error = (np.array(np.broadcast_to(x, law.shape)) for x in mehler(f, g, rho))
-    todo = error > np.maximum(ACCEPT * np.abs(value), 1e-15 * np.sqrt(f.norm * g.norm))
-    todo &= np.broadcast_to((product > 0) & (rho != 0), law.shape)
+    todo = ~(error <= np.maximum(ACCEPT * np.abs(value), FLOOR * np.sqrt(f.norm * g.norm)))
+    todo &= np.broadcast_to((product > 0) & (rho != 0), law.shape) & (max(c.defect for c in curves) < RESOLVABLE)
     if np.any(todo):
         v, e = _redone(law, todo, curves, rho, det, reach)
-        better = e < error[todo]
+        better = ~(error[todo] <= e)
         value[todo] = np.where(better, v, value[todo])
         error[todo] = np.where(better, e, error[todo])
     return value, error

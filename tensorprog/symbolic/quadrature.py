@@ -50,7 +50,9 @@ class Quadrature:
         names = sorted(symbols(self.integrand) & set(params))
         used = {name: np.asarray(params[name], dtype=float) for name in names}
         if all(v.size == 1 for v in used.values()):
-            value, error = self._uniform(mean, cov, used)
+            with np.errstate(over="ignore", invalid="ignore"):
+                value, error = self._uniform(mean, cov, used)
+            error = np.where(np.isfinite(value) & np.isfinite(error), error, np.inf)
             return np.array(np.broadcast_to(value, moments.shape)), np.array(np.broadcast_to(error, moments.shape))
         return self._grouped(mean, cov, used, moments.shape)
 

@@ -16,6 +16,7 @@ import numpy as np
 from tensorprog.symbolic import orthant
 from tensorprog.symbolic.line import Curve, rule
 from tensorprog.symbolic.orthant import EPS, Array
+from tensorprog.symbolic.tiles import cut, tiles
 
 ORDER = 128
 CHUNK = 64  # marginals at a time
@@ -47,7 +48,7 @@ def series(f: Curve, mean: Array, deviation: Array, reach: float) -> Series:
 
 def _series(f: Curve, mean: Array, deviation: Array, reach: float) -> Series:
     at = rule(mean, deviation, f.breaks, reach, 1.0)
-    x = (at.nodes - mean[at.owner][:, None]) / deviation[at.owner][:, None]
+    x = at.x
     values = f.f(at.nodes)
     norm, norm_error = at.mean(values * values)
     weighted = values * at.weights
@@ -62,11 +63,29 @@ def _series(f: Curve, mean: Array, deviation: Array, reach: float) -> Series:
 
 
 def mehler(f: Series, g: Series, rho: Array) -> tuple[Array, Array]:
-    """The sums for rho [...] with marginals that broadcast against it: coefficients [K+1, ...]."""
-    value = np.zeros(np.broadcast_shapes(rho.shape, f.norm.shape, g.norm.shape))
-    for k in range(len(f.coefficients) - 1, -1, -1):
-        value *= rho
-        value += f.coefficients[k] * g.coefficients[k]
+    """The sums for rho [...] with marginals that broadcast against it: coefficients [K+1, ...]; and their errors."""
+    shape = np.broadcast_shapes(rho.shape, f.norm.shape, g.norm.shape)
+    value = np.zeros(shape)
+    tails = _tail(f) * _tail(g)
+    for tile in tiles(shape):
+        r = cut(rho, tile)
+        needed = np.flatnonzero(np.max(np.abs(r), initial=0.0) ** np.arange(1, len(tails) + 1) * tails > EPS)
+        _horner(value[tile], cut(f.coefficients, tile, 1), cut(g.coefficients, tile, 1), r, int(np.max(needed, initial=0)))
+    cross = np.sqrt(f.norm * g.norm)
     bound = np.abs(rho) ** len(f.coefficients) * np.sqrt(f.rest * g.rest)
-    scale = np.sqrt(f.norm * g.norm)
-    return value, np.asarray(bound + (16 * EPS) * scale + f.error * np.sqrt(g.norm) + g.error * np.sqrt(f.norm))
+    rounding = 16 * EPS * (np.abs(f.coefficients[0] * g.coefficients[0]) + np.abs(rho) * cross)
+    return value, np.asarray(bound + rounding + f.error * np.sqrt(g.norm) + g.error * np.sqrt(f.norm))
+
+
+def _tail(f: Series) -> Array:
+    """The largest relative norm beyond each order: at order k, sup over marginals of sqrt(1 - sum_{j <= k} f_j^2 / norm)."""
+    norm = np.where(f.norm > 0, f.norm, 1.0)
+    rest = 1 - np.cumsum(f.coefficients**2, axis=0) / norm
+    return np.sqrt(np.clip(np.nan_to_num(rest, nan=1.0), EPS, 1.0).reshape(len(rest), -1).max(axis=1))
+
+
+def _horner(value: Array, f: Array, g: Array, rho: Array, order: int) -> None:
+    """value = sum_{k <= order} f_k g_k rho^k, in place."""
+    for k in range(min(order + 1, len(f) - 1), -1, -1):
+        value *= rho
+        value += f[k] * g[k]

@@ -15,10 +15,11 @@ from tensorprog.symbolic.weights import Params, Weights, exponents, number
 
 def tilted(law: Law, a: Group, b: Group, params: Params) -> tuple[Law, Array]:
     """The law times the exponentials of both groups, normalized, and the logarithm of the mass."""
-    law, log = _tilt_linear(law, _linear(a, b, params))
-    for q, direction in _quadratics(a, b, params):
+    log: Array = np.zeros(())
+    for q, direction in _quadratics(a, b, params):  # first, so that the linear part meets the small covariance
         law, log = _tilt_quadratic(law, log, q, direction)
-    return law, log
+    law, more = _tilt_linear(law, _linear(a, b, params))
+    return law, np.asarray(log + more)
 
 
 def _linear(a: Group, b: Group, params: Params) -> Weights:

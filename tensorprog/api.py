@@ -1,0 +1,254 @@
+"""What a Python user holds: `load` gives a `Network`, which answers everything about one program."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorprog.dataset import Dataset, bind, check_pair
+from tensorprog.elaborate import Elaborated, elaborate
+from tensorprog.elaborate.driver import Parameter
+from tensorprog.errors import Diagnostic, Source, fail
+from tensorprog.ir.check import default_sizes
+from tensorprog.ir.program import Output, Program
+from tensorprog.ir.tables import shape
+from tensorprog.lang import read_source
+from tensorprog.limit import Limit, analyse
+from tensorprog.limit.analyse import choose_output
+from tensorprog.report import Check, Derivation, describe, output_report
+
+if TYPE_CHECKING:  # these need numba and come on first use
+    from tensorprog.evaluate import Kernels
+    from tensorprog.validation import Draw, Validation
+
+Array = NDArray[np.floating[Any]]
+Seeds = int | Sequence[int]
+Progress = Callable[[str, float], None]
+
+WIDTHS = (64, 128, 256, 512)
+SEEDS = 12
+
+
+def load(path_or_source: str | os.PathLike[str], program: str | None = None, **params: Parameter) -> Network:
+    """The network of a .tp file, or of source text (a str with a line break).
+
+    `program` chooses among the programs of a file; `params` are compile-time parameters of the program,
+    numbers or names of functions: `load("mlp.tp", depth=5, phi="gelu")`.
+    Raises TensorProgError for every mistake in the file or the parameters.
+    """
+    source, folder = _source(path_or_source)
+    return Network(elaborate(source, params, program, folder))
+
+
+def _source(path_or_source: str | os.PathLike[str]) -> tuple[Source, Path | None]:
+    if isinstance(path_or_source, str) and ("\n" in path_or_source or path_or_source.startswith("program ")):
+        return Source("<string>", path_or_source), None
+    return read_source(path_or_source), Path(path_or_source).parent
+
+
+@final
+@dataclass(frozen=True, repr=False)
+class Network:
+    """One program with its parameters chosen.
+
+    Kernels have the shape [N1, N2]; for an output with axes `output f[i in B]` the shape is
+    [N1, B, N2, B], one entry for every pair (example, index).  If those axes have different extents in
+    different examples, rows are (example, index) pairs, example by example, and the kernel is a plain matrix.
+    Results are float32 when all data is float32, else float64.  `output` names one of several outputs.
+    """
+
+    elaborated: Elaborated
+    _limits: dict[str, Limit] = field(default_factory=dict, compare=False)
+
+    @property
+    def program(self) -> Program:
+        """The straight-line program."""
+        return self.elaborated.program
+
+    def __repr__(self) -> str:
+        return f"<tensorprog {describe(self.program)}>"
+
+    # -------------------------------------------------------------- the limit
+
+    def limit(self, output: str | None = None) -> Limit:
+        """The infinite-width limit of an output.  Raises TensorProgError where it does not exist."""
+        name = self.output(output).name
+        if name not in self._limits:
+            self._limits[name] = analyse(self.program, name)
+        return self._limits[name]
+
+    def output(self, name: str | None = None) -> Output:
+        """The output of that name; the only one when no name is given."""
+        return self.program.output(choose_output(self.program, name))
+
+    def check(self) -> Check:
+        """Roles, scaling and the gradient-independence verdict of every output, and all warnings.
+
+        Raises TensorProgError when the program is wrong at all small sizes, or a limit does not exist.
+        """
+        default_sizes(self.program)
+        limits = {o.name: self.limit(o.name) for o in self.program.outputs}
+        notes: dict[Diagnostic, None] = dict.fromkeys(self.elaborated.notes)
+        for limit in limits.values():
+            notes.update(dict.fromkeys(limit.notes))
+        return Check(self.program, tuple(output_report(m, name) for name, m in limits.items()), tuple(notes))
+
+    def derive(self, output: str | None = None) -> Derivation:
+        """The recursion of both kernels; prints as text, and as LaTeX in a notebook."""
+        return Derivation(self.limit(output))
+
+    # -------------------------------------------------------------- kernels
+
+    def nngp(self, x1: Any = None, x2: Any = None, output: str | None = None) -> Array:
+        """The covariance of the outputs at initialization, [N1, N2]; x2 None means x1."""
+        found: Array | None = self.kernels(x1, x2, output, want=("nngp",)).nngp
+        assert found is not None
+        return found
+
+    def ntk(self, x1: Any = None, x2: Any = None, output: str | None = None) -> Array:
+        """The neural tangent kernel, [N1, N2]; x2 None means x1."""
+        found: Array | None = self.kernels(x1, x2, output, want=("ntk",)).ntk
+        if found is None:
+            raise self.limit(output).ntk_error or fail("the output has no tangent kernel", self.output(output).span)
+        return found
+
+    def kernels(
+        self,
+        x1: Any = None,
+        x2: Any = None,
+        output: str | None = None,
+        *,
+        want: tuple[str, ...] = ("nngp", "ntk"),
+        tier: str = "auto",
+        samples: int = 4096,
+        replicates: int = 8,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> Kernels:
+        """Both kernels with standard errors (`nngp_se`, `ntk_se`, None where exact) and `report`.
+
+        `tier` is "auto", "closed", "quadrature" or "sampling"; `samples`, `replicates` and `seed` are those
+        of sampling; `progress(message, fraction)` is called on long work.
+        Data as `tensorprog.dataset.bind` takes it.  Raises TensorProgError for data that does not fit.
+        """
+        from tensorprog.evaluate import Options, evaluate
+
+        options = Options(want, tier, samples, replicates, seed, progress)
+        left, right = self._bind(x1, x2)
+        rows = [_rows(self.program, self.output(output), d) for d in (left, right or left)]
+        check_memory(rows[0].total * rows[1].total, len(want))
+        kernels = evaluate(self.limit(output), left, right, options)
+        single = _is_single(x1) and (x2 is None or _is_single(x2))
+        return _shaped(kernels, rows[0].shape + rows[1].shape, np.float32 if single else np.float64)
+
+    def scalars(self, x: Any = None) -> dict[str, Any]:
+        """The limits of outputs that are not Gaussian processes: averages and inner products over n."""
+        from tensorprog.evaluate import scalar_limits
+
+        data = bind(self.program, x) if x is not None or not self.program.inputs else None
+        return dict(scalar_limits(self.program, data))
+
+    def _bind(self, x1: Any, x2: Any) -> tuple[Dataset, Dataset | None]:
+        left = bind(self.program, x1)
+        if x2 is None:
+            return left, None
+        right = bind(self.program, x2)
+        check_pair(self.program, left, right)
+        return left, right
+
+    # -------------------------------------------------------------- finite width
+
+    def simulate(
+        self, x: Any = None, width: int | None = None, seeds: Seeds = 1, output: str | None = None
+    ) -> tuple[Draw, ...]:
+        """Networks of finite width, one per seed: outputs and both empirical kernels, as matrices over rows.
+
+        `width` is that of the first width of the program (default: as the file says), others in their ratios;
+        `seeds` are seeds, or how many.
+        """
+        from tensorprog.validation import draw
+
+        data = bind(self.program, x)
+        chosen = self._width(width)
+        name = self.output(output).name
+        return tuple(draw(self.program, name, data, chosen, seed) for seed in _seeds(seeds))
+
+    def _width(self, width: int | None) -> int:
+        if width is not None:
+            if width < 1:
+                raise fail(f"a width must be at least 1, not {width}")
+            return int(width)
+        from tensorprog.ir.expr import evaluate as value
+
+        return int(value(self.program.widths[0].size, {})) if self.program.widths else 1
+
+    def validate(
+        self,
+        x: Any = None,
+        widths: Sequence[int] = WIDTHS,
+        seeds: int = SEEDS,
+        output: str | None = None,
+        progress: Progress | None = None,
+    ) -> Validation:
+        """Both kernels beside `seeds` simulations at each of `widths`: deviations, slopes, a verdict."""
+        from tensorprog.evaluate import Options, evaluate
+        from tensorprog.validation import study
+
+        if min(widths, default=0) < 1 or seeds < 1:
+            raise fail("widths and seeds must be positive numbers")
+        data = bind(self.program, x)
+        kernels = evaluate(self.limit(output), data, None, Options())
+        pairs = {"nngp": (kernels.nngp, kernels.nngp_se), "ntk": (kernels.ntk, kernels.ntk_se)}
+        limits = {kind: (k, 0.0 if se is None else se) for kind, (k, se) in pairs.items() if k is not None}
+        return study(self.program, self.output(output).name, data, limits, tuple(widths), seeds, progress)
+
+
+def _seeds(seeds: Seeds) -> Sequence[int]:
+    return range(seeds) if isinstance(seeds, int) else seeds
+
+
+# ---------------------------------------------------------------- shapes of results
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows of one side of a kernel: how many, and the shape in which the user sees them."""
+
+    total: int
+    shape: tuple[int, ...]
+
+
+def _rows(program: Program, output: Output, data: Dataset) -> _Rows:
+    extents = {shape(program.var(output.var).axes, g.sizes) for g in data.groups}
+    total = sum(len(g) * int(np.prod(shape(program.var(output.var).axes, g.sizes))) for g in data.groups)
+    return _Rows(total, (data.count, *extents.pop()) if len(extents) == 1 else (total,))
+
+
+def _shaped(kernels: Kernels, full: tuple[int, ...], dtype: type) -> Kernels:
+    names = ("nngp", "ntk", "nngp_se", "ntk_se")
+    arrays = {name: getattr(kernels, name) for name in names}
+    return replace(kernels, **{k: None if a is None else a.reshape(full).astype(dtype) for k, a in arrays.items()})
+
+
+def _is_single(x: Any) -> bool:
+    """Whether data is float32 (or shorter) throughout."""
+    if isinstance(x, dict):
+        return all(_is_single(v) for v in x.values())
+    if isinstance(x, list | tuple):
+        return bool(x) and all(_is_single(v) for v in x)
+    return str(getattr(x, "dtype", "")).removeprefix("torch.") in ("float32", "float16")
+
+
+def check_memory(entries: int, copies: int) -> None:
+    """Raises TensorProgError when `copies` matrices of `entries` numbers cannot fit into memory."""
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**63
+    if 8 * entries * copies > available:
+        raise fail(f"the kernels need {8 * entries * copies / 2**30:.0f} GB, more memory than this machine has",
+                   hint="ask for fewer examples at a time")

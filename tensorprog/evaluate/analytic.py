@@ -1,0 +1,165 @@
+"""The deterministic tiers: kernels from closed forms and quadrature, for all pairs of examples.
+
+For every pair of sizes one cross tape and the two single-run tapes that it reads; the pairs of examples are
+worked through in tiles that bound the memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorprog.dataset import Dataset, Group
+from tensorprog.evaluate.blocks import Block, Key
+from tensorprog.evaluate.execute import Run
+from tensorprog.evaluate.tape import Tape
+from tensorprog.finite import Group as FiniteGroup
+from tensorprog.finite import draw, forward
+from tensorprog.ir.tables import count
+from tensorprog.limit.analyse import Limit
+from tensorprog.limit.moments import Moments
+from tensorprog.symbolic.expectation import Expectation
+
+Floats = NDArray[np.float64]
+Errors = dict[int, tuple[Expectation, float]]
+MEMORY = 1 << 28
+"""Bytes that the slots of one tile may take."""
+
+
+@final
+@dataclass(frozen=True)
+class Single:
+    """The slots of one run, for every example of a group."""
+
+    tape: Tape
+    blocks: Sequence[Block]
+
+
+@final
+@dataclass(frozen=True)
+class Cross:
+    """What computes the kernels between two groups; `keys` are the slots of each kernel."""
+
+    tape: Tape
+    blocks: Sequence[Block]
+    left: Single
+    right: Single
+    keys: Mapping[str, Key]
+
+
+def prepare(limit: Limit, moments: Moments, left: Group, right: Group, want: Sequence[str]) -> Cross:
+    """The tapes of a pair of groups.  Raises Unservable where a moment needs sampling."""
+    same = left.sizes == right.sizes
+    a = Tape(limit, moments, (left.sizes, left.sizes))
+    b = a if same else Tape(limit, moments, (right.sizes, right.sizes))
+    cross = Tape(limit, moments, (left.sizes, right.sizes), a, b)
+    keys = {name: getattr(cross, name)() for name in want}
+    for tape in (cross, a, b):
+        tape.build()
+    first = Single(a, a.ordered())
+    return Cross(cross, cross.ordered(), first, first if same else Single(b, b.ordered()), keys)
+
+
+def kernels(
+    limit: Limit, moments: Moments, left: Dataset, right: Dataset | None, want: Sequence[str], progress: Callable[[float], None]
+) -> tuple[dict[str, Floats], Errors]:
+    """`want` (of "nngp", "ntk") between two data sets, or of one with itself, and the error estimates."""
+    outs = _outs(limit, left), _outs(limit, right or left)
+    result = {name: np.zeros((sum(outs[0].values()), sum(outs[1].values()))) for name in want}
+    other, errors = right or left, Errors()
+    pairs = [(g, h) for i, g in enumerate(left.groups) for j, h in enumerate(other.groups) if right is not None or j >= i]
+    for done, (g, h) in enumerate(pairs):
+        cross = prepare(limit, moments, g, h, want)
+        part = (done / len(pairs), 1 / len(pairs))
+        blocks = _group_kernels(cross, limit, g, h, right is None and g is h, errors, lambda f, p=part: progress(p[0] + p[1] * f))  # type: ignore[misc]
+        for name in want:
+            rows, cols = _places(g, left, outs[0]), _places(h, other, outs[1])
+            result[name][np.ix_(rows, cols)] = blocks[name]
+            if right is None and g is not h:
+                result[name][np.ix_(cols, rows)] = blocks[name].T
+    return result, errors
+
+
+def _outs(limit: Limit, data: Dataset) -> dict[int, int]:
+    """The number of output elements of every example, by its place in the user's order."""
+    axes = limit.program.var(limit.output_var).axes
+    return {int(r): count(axes, g.sizes) for g in data.groups for r in g.rows}
+
+
+def _places(group: Group, data: Dataset, outs: Mapping[int, int]) -> NDArray[np.int64]:
+    """Rows of the kernel that belong to a group: examples in the user's order, then output elements."""
+    start = np.concatenate([[0], np.cumsum([outs[k] for k in range(data.count)])])
+    return np.concatenate([np.arange(start[r], start[r + 1]) for r in group.rows]).astype(np.int64)
+
+
+def _group_kernels(
+    cross: Cross, limit: Limit, left: Group, right: Group, symmetric: bool, errors: Errors, progress: Callable[[float], None]
+) -> dict[str, Floats]:
+    data = [data_families(limit, g) for g in (left, right)]
+    selves = [run_single(s, d, len(g), errors) for s, d, g in zip((cross.left, cross.right), data, (left, right), strict=True)]
+    outs = cross.tape.slots[next(iter(cross.keys.values()))] if cross.keys else None
+    assert outs is not None
+    result = {name: np.zeros((len(left), outs.rows, len(right), outs.cols)) for name in cross.keys}
+    tiles = _tiles(cross, len(left), len(right), symmetric)
+    for n, (i, j) in enumerate(tiles):
+        run = Run(cross.tape, (_cut(data[0], i), _cut(data[1], j)), (len(i), len(j)), (_part(selves[0], i), _part(selves[1], j)), errors)
+        run.execute(cross.blocks, tuple(cross.keys.values()))
+        for name, key in cross.keys.items():
+            _write(result[name], run.values.get(key), cross.tape, key, i, j, symmetric)
+        progress((n + 1) / len(tiles))
+    return {name: k.reshape(k.shape[0] * k.shape[1], -1) for name, k in result.items()}
+
+
+def _write(kernel: Floats, values: Floats | None, tape: Tape, key: Key, i: NDArray[np.int64], j: NDArray[np.int64], symmetric: bool) -> None:
+    """The slots of a tile into the kernel, and into its mirror image."""
+    if values is None:
+        return
+    slots = tape.slots[key]
+    block = values[slots.at].reshape(slots.rows, slots.cols, len(i), len(j)).transpose(2, 0, 3, 1)
+    kernel[np.ix_(i, np.arange(slots.rows), j, np.arange(slots.cols))] = block
+    if symmetric and i[0] != j[0]:
+        kernel[np.ix_(j, np.arange(slots.cols), i, np.arange(slots.rows))] = block.transpose(2, 3, 0, 1)
+    elif symmetric:
+        mirrored = (block + block.transpose(2, 3, 0, 1)) / 2
+        kernel[np.ix_(i, np.arange(slots.rows), j, np.arange(slots.cols))] = mirrored
+
+
+def _tiles(cross: Cross, rows: int, cols: int, symmetric: bool) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Blocks of pairs of examples whose slots fit into the memory bound; one triangle where symmetric."""
+    slots = sum(s.size for s in cross.tape.slots.values())
+    side = int(max(1, min(512, np.sqrt(MEMORY / (8 * max(1, slots))))))
+    cuts = [[np.arange(k, min(k + side, n)) for k in range(0, n, side)] for n in (rows, cols)]
+    return [(i, j) for i in cuts[0] for j in cuts[1] if not symmetric or j[0] >= i[0]]
+
+
+def run_single(single: Single, data: Mapping[str, Floats], examples: int, errors: Errors) -> Run:
+    """Execute the tape of one run for every example of a group."""
+    run = Run(single.tape, (data, data), (examples,), None, errors)
+    run.execute(single.blocks)
+    for key, slots in single.tape.slots.items():
+        run.values.setdefault(key, np.zeros((slots.size, examples)))
+    return run
+
+
+def _part(run: Run, rows: NDArray[np.int64]) -> Run:
+    """The run on some of its examples."""
+    return replace(run, examples=(len(rows),), values={k: v[:, rows] for k, v in run.values.items()})
+
+
+def _cut(data: Mapping[str, Floats], rows: NDArray[np.int64]) -> dict[str, Floats]:
+    return {name: values[rows] for name, values in data.items()}
+
+
+def data_families(limit: Limit, group: Group) -> dict[str, Floats]:
+    """The families that are known from the inputs alone: [examples, elements, dim] or [examples, elements]."""
+    program = limit.program
+    names = [i.var.name for i in program.instrs if limit.orders.of[i.var.name].data]
+    if not names:
+        return {}
+    known = replace(program, weights=(), instrs=tuple(i for i in program.instrs if i.var.name in names), outputs=())
+    network = draw(known, group.sizes, {w.name: 1 for w in program.widths}, 0, np.float64)
+    return forward(known, network, FiniteGroup(group.sizes, group.batch), names)

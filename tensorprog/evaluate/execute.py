@@ -1,0 +1,189 @@
+"""Runs a tape on data: every slot becomes a number for every example, or for every pair of examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from tensorprog.evaluate.blocks import Block, Constant, DataGram, Factor, GroupValue, Key, Mix, Placed, Product, Slot, SumOfProducts
+from tensorprog.evaluate.tape import Tape
+from tensorprog.ir import expr as ex
+from tensorprog.ir.tables import Ints
+from tensorprog.symbolic.expectation import Expectation, Moments
+
+Floats = NDArray[np.float64]
+CHUNK = 1 << 21
+
+
+@dataclass
+class Run:
+    """The values of a tape: `values[key]` is [slots, examples] or [slots, examples, examples'].
+
+    `data` are the families known from the inputs, [examples, elements, dim] or [examples, elements], of the
+    left and the right run.  `errors` collects the largest error estimate of every expectation.
+    """
+
+    tape: Tape
+    data: tuple[Mapping[str, Floats], Mapping[str, Floats]]
+    examples: tuple[int, ...]
+    runs: tuple[Run, Run] | None = None
+    errors: dict[int, tuple[Expectation, float]] = field(default_factory=dict)
+    values: dict[Key, Floats] = field(default_factory=dict)
+
+    def execute(self, blocks: Sequence[Block], keep: Sequence[Key] | None = None) -> None:
+        """Compute all slots; those of keys not in `keep` (None: all) are freed after their last use."""
+        last = self._last_reads(blocks) if keep is not None else {}
+        for n, block in enumerate(blocks):
+            if block.key not in self.values:
+                self.values[block.key] = np.zeros((self.tape.slots[block.key].size, *self.examples))
+            self._add(block)
+            for key in last.get(n, ()):
+                if keep is not None and key not in keep:
+                    self.values.pop(key, None)
+
+    def _last_reads(self, blocks: Sequence[Block]) -> dict[int, list[Key]]:
+        last: dict[Key, int] = {}
+        for n, block in enumerate(blocks):
+            for key in {block.key, *(k for k, _ in block.reads(self.tape.single))}:
+                last[key] = n
+        found: dict[int, list[Key]] = {}
+        for key, n in last.items():
+            found.setdefault(n, []).append(key)
+        return found
+
+    def _add(self, block: Block) -> None:
+        match block:
+            case Mix():
+                self._mix(block)
+            case Product():
+                for rows in self._chunks(len(block.out)):
+                    part = block if len(rows) == len(block.out) else block.part(rows)
+                    self._accumulate(part.key, part.out, self._product(part))
+            case DataGram():
+                self.values[block.key][block.out] = self._gram(block)
+            case Constant():
+                self._accumulate(block.key, block.out, self._column(block.value) * np.ones(self.examples))
+            case SumOfProducts():
+                for rows in self._chunks(len(block.out)):
+                    a, b = (self.own(s[0], s[1][rows]) for s in (block.a, block.b))
+                    self._accumulate(block.key, block.out[rows], block.scale * a * b)
+
+    def _chunks(self, entries: int) -> list[Ints]:
+        step = max(1, CHUNK // max(1, int(np.prod(self.examples))))
+        return [np.arange(k, min(k + step, entries)) for k in range(0, entries, step)]
+
+    def _column(self, values: Floats) -> Floats:
+        return values.reshape(-1, *(1,) * len(self.examples))
+
+    # ------------------------------------------------------------ reading slots
+
+    def own(self, key: Key, slots: Ints) -> Floats:
+        """[entries, examples...] of slots of this tape; the keys ("zero",) and ("one",) are constants."""
+        if key == ("zero",) or key == ("one",):
+            return np.full((len(slots), *(1,) * len(self.examples)), float(key == ("one",)))
+        return self.values[key][slots]
+
+    def placed(self, where: str, key: Key, slots: Ints) -> Floats:
+        """[entries, ...] of slots of this tape or of the run on one side, ready to broadcast."""
+        if self.runs is None or where == "own":
+            return self.own(key, slots)
+        run = self.runs[0 if where == "left" else 1]
+        values = run.own(key, slots)
+        return values[:, :, None] if where == "left" else values[:, None, :]
+
+    # ------------------------------------------------------------ blocks
+
+    def _accumulate(self, key: Key, out: Ints, values: Floats) -> None:
+        target = self.values[key]
+        values = np.broadcast_to(values, (len(out), *self.examples))
+        if len(out) and (np.diff(out) > 0).all():
+            target[out] += values
+            return
+        unique, place = np.unique(out, return_inverse=True)
+        summing = csr_matrix((np.ones(len(out)), (place, np.arange(len(out)))), shape=(len(unique), len(out)))
+        target[unique] += (summing @ values.reshape(len(out), -1)).reshape(len(unique), *self.examples)
+
+    def _mix(self, block: Mix) -> None:
+        if block.scalars or block.where != "own" or block.dep in {("one",), ("zero",)}:
+            for rows in self._chunks(len(block.out)):
+                part = block.part(rows)
+                values = self._column(part.coef) * self.placed(part.where, part.dep, part.slots)
+                for s in part.scalars:
+                    values = values * self.placed(*s)
+                self._accumulate(part.key, part.out, values)
+            return
+        unique, place = np.unique(block.out, return_inverse=True)
+        source = self.values[block.dep]
+        mixing = csr_matrix((block.coef, (place, block.slots)), shape=(len(unique), len(source)))
+        self.values[block.key][unique] += (mixing @ source.reshape(len(source), -1)).reshape(len(unique), *self.examples)
+
+    def _gram(self, block: DataGram) -> Floats:
+        left = self.data[0][block.left]
+        if block.right == "":
+            return left[:, block.li].T
+        right = self.data[1][block.right]
+        if len(self.examples) == 1:
+            return np.einsum("asd,asd->sa", left[:, block.li], right[:, block.rj])
+        result = np.empty((len(block.out), *self.examples))
+        for k, (i, j) in enumerate(zip(block.li, block.rj, strict=True)):
+            result[k] = left[:, i] @ right[:, j].T
+        return result
+
+    def _product(self, block: Product) -> Floats:
+        values: Floats = np.ones((1,) * (1 + len(self.examples)))
+        for f in block.factors:
+            values = values * self._factor(f)
+        for g in block.groups:
+            values = values * self._group(g, len(block.out))
+        return values
+
+    def _factor(self, factor: Factor) -> Floats:
+        env = {k: self.placed(*s) for k, s in factor.scalars.items()}
+        env |= {k: self._column(n) for k, n in factor.numbers.items()}
+        return np.asarray(ex.evaluate(factor.fn, env), dtype=np.float64)
+
+    def _group(self, group: GroupValue, entries: int) -> Floats:
+        if group.moment is not None:
+            return self.own(*group.moment)
+        if group.mean is not None:
+            return self.placed(*group.mean)
+        assert group.expectation is not None
+        params = {k: self.placed(*s) for k, s in group.scalars.items()}
+        params |= {k: self._column(n) for k, (_, n) in group.numbers.items()}
+        value, error = group.expectation.evaluate(self._moments(group, entries), params)
+        worst = float(np.max(error, initial=0.0))
+        known = self.errors.get(id(group.expectation), (group.expectation, 0.0))[1]
+        self.errors[id(group.expectation)] = (group.expectation, max(known, worst))
+        return np.asarray(value)
+
+    def _moments(self, group: GroupValue, entries: int) -> Moments:
+        """Means and covariances of the arguments, from their moments."""
+        sides = ("left", "right")
+        means = [[self.placed(sides[s], *m) for m in group.means[s]] for s in (0, 1)]
+        inside = [
+            [[self.placed(sides[s], *slot) - means[s][i] * means[s][j] for j, slot in enumerate(line)] for i, line in enumerate(group.inside[s])]
+            for s in (0, 1)
+        ]
+        across = [[self.own(*slot) - means[0][i] * means[1][j] for j, slot in enumerate(line)] for i, line in enumerate(group.across)]
+        k, m = len(means[0]), len(means[1])
+        shape = (entries, *self.examples)
+        return Moments(
+            _stack(means[0], (k,), shape), _stack([x for line in inside[0] for x in line], (k, k), shape),
+            _stack(means[1], (m,), shape), _stack([x for line in inside[1] for x in line], (m, m), shape),
+            _stack([x for line in across for x in line], (k, m), shape),
+        )
+
+
+def _stack(arrays: list[Floats], front: tuple[int, ...], shape: tuple[int, ...]) -> Floats:
+    """Arrays of one broadcast shape under new first axes; marginals stay as small as they are."""
+    if not arrays:
+        return np.zeros(front + (1,) * len(shape))
+    common = np.broadcast_shapes(*(a.shape for a in arrays))
+    return np.stack([np.broadcast_to(a, common) for a in arrays]).reshape(front + common)
+
+
+__all__ = ["Placed", "Run", "Slot"]

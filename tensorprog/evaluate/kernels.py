@@ -1,0 +1,200 @@
+"""The one entrance to the evaluation: choose the tier, compute, report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorprog.dataset import Dataset, Group
+from tensorprog.errors import fail
+from tensorprog.evaluate import analytic
+from tensorprog.evaluate.tape import Tape
+from tensorprog.ir import expr as ex
+from tensorprog.ir.program import Program
+from tensorprog.limit.analyse import Limit, analyse
+from tensorprog.limit.moments import Moments, Unservable
+
+Floats = NDArray[np.float64]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to compute and how.
+
+    `tier`: "auto", "closed", "quadrature" or "sampling".  `samples` draws in each of `replicates` independent
+    repetitions serve the sampling tier.  `progress(message, fraction)` is called as the work goes on.
+    """
+
+    want: tuple[str, ...] = ("nngp", "ntk")
+    tier: str = "auto"
+    samples: int = 4096
+    replicates: int = 8
+    seed: int = 0
+    progress: Callable[[str, float], None] | None = None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One expectation: its text, the tier that served it, the largest error estimate."""
+
+    expectation: str
+    tier: str
+    error: float
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Which tier served what, with which error; `reason` says why sampling was needed."""
+
+    rows: tuple[Row, ...]
+    reason: str = ""
+
+    def __str__(self) -> str:
+        lines = [f"{r.tier:<10} {r.error:8.1e}  {r.expectation}" for r in self.rows]
+        head = ["tier       error     expectation"]
+        return "\n".join(head + lines + ([f"sampled because {self.reason}"] if self.reason else []))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """NNGP and NTK, [examples * outputs, examples' * outputs'], with standard errors where they were sampled."""
+
+    nngp: Floats | None
+    ntk: Floats | None
+    nngp_se: Floats | None = None
+    ntk_se: Floats | None = None
+    report: Report = field(default=Report(()))
+
+
+def evaluate(limit: Limit, left: Dataset, right: Dataset | None = None, options: Options | None = None) -> Kernels:
+    """The kernels between two data sets (or of one with itself).
+
+    Raises TensorProgError when a kernel that is wanted does not exist or the wanted tier cannot serve it.
+    """
+    options = options or Options()
+    want = wanted(limit, options.want)
+    if options.tier != "sampling":
+        try:
+            return _analytic(limit, left, right, want, options)
+        except Unservable as reason:
+            if options.tier != "auto":
+                raise fail(f"the {options.tier} tier cannot serve this program: {reason}", limit.source.span,
+                           "use --tier auto or sampling") from None
+            return _sampled(limit, left, right, want, options, str(reason))
+    return _sampled(limit, left, right, want, options, "it was asked for")
+
+
+def wanted(limit: Limit, want: tuple[str, ...]) -> tuple[str, ...]:
+    """The kernels that exist among those wanted.  Raises TensorProgError when none of them does."""
+    if "ntk" in want and limit.ntk_error is not None:
+        if want == ("ntk",):
+            raise limit.ntk_error
+        want = tuple(w for w in want if w != "ntk")
+    if "nngp" in want and not limit.is_vector and limit.output_var not in limit.random:
+        power = limit.powers[limit.output_var]
+        if want == ("nngp",) and power is not None:
+            raise fail(f"output '{limit.output}' is a number in the limit, not a Gaussian process", limit.source.output(limit.output).span,
+                       "its value is printed by derive and run; its NTK exists")
+        want = tuple(w for w in want if w != "nngp")
+    return want
+
+
+def _analytic(limit: Limit, left: Dataset, right: Dataset | None, want: tuple[str, ...], options: Options) -> Kernels:
+    inside = inner_randomness(limit)
+    if inside:
+        raise Unservable(f"'{inside[0]}' stays random inside the network")
+    moments = Moments(limit, None if options.tier == "auto" else options.tier)
+
+    def progress(fraction: float) -> None:
+        if options.progress is not None:
+            options.progress("kernels", fraction)
+
+    found, errors = analytic.kernels(limit, moments, left, right, want, progress)
+    if "nngp" in found and vanishing(limit):
+        found["nngp"][:] = 0.0
+    rows = tuple(Row(describe(e), e.tier, error) for e, error in errors.values())
+    return Kernels(found.get("nngp"), found.get("ntk"), report=Report(rows))
+
+
+def vanishing(limit: Limit) -> bool:
+    """Whether the output vanishes as the width grows."""
+    power = limit.powers.get(limit.output_var)
+    return not limit.is_vector and (power is None or power < 0)
+
+
+def describe(expectation: Any) -> str:
+    """E[f(u) g(v)] in .tp syntax."""
+    request = expectation.request
+    inside = ex.show(request.left) if request.right == ex.ONE else f"{ex.show(request.left)} * {ex.show(request.right)}"
+    return f"E[{inside}]"
+
+
+def inner_randomness(limit: Limit) -> list[str]:
+    """Scalars that stay random and are used for more than forming the output."""
+    out = {limit.output_var}
+    waiting = [limit.output_var]
+    while waiting:
+        op = limit.program.instr(waiting.pop()).op
+        from tensorprog.ir.program import Linear
+
+        if isinstance(op, Linear):
+            inner = [t.operand for t in op.terms if t.operand is not None and not t.scalars]
+            waiting += [n for n in inner if n not in out]
+            out.update(inner)
+    return sorted(limit.random - out)
+
+
+def _sampled(limit: Limit, left: Dataset, right: Dataset | None, want: tuple[str, ...], options: Options, reason: str) -> Kernels:
+    from tensorprog.evaluate.sampling import sample
+
+    joined = left if right is None else join(left, right)
+    found = sample(limit, joined, options.samples, options.replicates, options.seed, options.progress, want)
+    per = 1 if found.nngp is None and found.ntk is None else len(found.nngp if found.nngp is not None else found.ntk) // joined.count  # type: ignore[arg-type]
+    rows, cols = np.arange(left.count * per), np.arange(left.count * per)
+    if right is not None:
+        cols = np.arange(left.count * per, joined.count * per)
+
+    def cut(k: Floats | None) -> Floats | None:
+        return None if k is None else k[np.ix_(rows, cols)]
+
+    worst = max((float(np.max(s)) for s in (found.nngp_se, found.ntk_se) if s is not None and s.size), default=0.0)
+    report = Report((Row("all expectations of the program", "sampling", worst),), reason)
+    return Kernels(cut(found.nngp), cut(found.ntk), cut(found.nngp_se), cut(found.ntk_se), report)
+
+
+def join(left: Dataset, right: Dataset) -> Dataset:
+    """The examples of both, those of `right` after those of `left`."""
+    shifted = tuple(Group(g.sizes, g.batch, g.rows + left.count) for g in right.groups)
+    return Dataset(left.groups + shifted, left.count + right.count)
+
+
+def scalar_limits(program: Program, data: Dataset | None = None) -> dict[str, Floats]:
+    """The limits of the scalar outputs that become deterministic (avg, dot / n): [examples, elements] each."""
+    found: dict[str, Floats] = {}
+    for output in program.outputs:
+        limit = analyse(program, output.name)
+        if limit.is_vector or limit.output_var in limit.random or limit.powers[limit.output_var] != 0:
+            continue
+        found[output.name] = _deterministic(limit, data)
+    return found
+
+
+def _deterministic(limit: Limit, data: Dataset | None) -> Floats:
+    groups = data.groups if data is not None else (Group({}, {}, np.zeros(1, dtype=np.int64)),)
+    parts = []
+    for g in groups:
+        tape = Tape(limit, Moments(limit), (g.sizes, g.sizes))
+        axes = limit.program.var(limit.output_var).axes
+        key, slots = tape.scalar(limit.output_var, np.arange(analytic.count(axes, g.sizes)))
+        tape.build()
+        run = analytic.run_single(analytic.Single(tape, tape.ordered()), analytic.data_families(limit, g), len(g), {})
+        parts.append(run.values[key][slots].T)
+    return np.concatenate(parts)

@@ -1,0 +1,106 @@
+"""Shared matrices: which contributions to two products meet in the same element of the weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorprog.errors import fail
+from tensorprog.ir import expr as ex
+from tensorprog.ir.expr import Expr
+from tensorprog.ir.program import Instr, MatMul, Program, Use
+from tensorprog.ir.tables import Ints, Sizes, count, flat_index, grid
+
+Floats = NDArray[np.float64]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Taps:
+    """Contributions to targets, padded: `source[t, r]` (-1: none), through weight element `element[t, r]`.
+
+    `operand` None stands for the number 1.  For a use of a weight `out` and `row` are, per target, the
+    element of the output and the element of the row family.
+    """
+
+    operand: str | None
+    source: Ints
+    element: Ints
+    coef: Floats
+    gain: float
+    out: Ints
+    row: Ints
+
+
+def taps_of(program: Program, instr: Instr, sizes: Sizes, gain: float) -> Taps:
+    """The contributions to every element of a matrix product."""
+    op = instr.op
+    assert isinstance(op, MatMul)
+    length = count(op.map.domain, sizes)
+    env = {**sizes, **grid(op.map.domain, sizes)}
+    target = flat_index(op.map.target, instr.var.axes, env, sizes, length)
+    source, element, coef = _entries(program, op.weight, op.windex, op.operand, op.map.source, op.coef, env, sizes, length)
+    size = count(instr.var.axes, sizes)
+    keep = (target >= 0) & (source >= 0)
+    return _padded(op.operand, size, target[keep], source[keep], element[keep], coef[keep], gain, np.zeros(0, np.int64), np.arange(size))
+
+
+def use_taps(program: Program, use: Use, sizes: Sizes) -> Taps:
+    """The contributions to every (output element, row element) of a use."""
+    length = count(use.domain, sizes)
+    env = {**sizes, **grid(use.domain, sizes)}
+    row = flat_index(use.row_index, program.var(use.row).axes, env, sizes, length)
+    out_axes = program.var(program.outputs[0].var).axes
+    out = flat_index(use.out, out_axes, env, sizes, length)
+    source, element, coef = _entries(program, use.weight, use.windex, use.col, use.col_index, use.coef, env, sizes, length)
+    keep = (row >= 0) & (source >= 0) & (out >= 0)
+    codes, target = np.unique(out[keep] * count(program.var(use.row).axes, sizes) + row[keep], return_inverse=True)
+    outs, rows = np.divmod(codes, max(1, count(program.var(use.row).axes, sizes)))
+    return _padded(use.col, len(codes), target, source[keep], element[keep], coef[keep], 1.0, outs, rows)
+
+
+def _entries(  # noqa: PLR0913
+    program: Program, weight: str, windex: tuple[Expr, ...], operand: str | None, index: tuple[Expr, ...],
+    coef: Expr, env: Sizes, sizes: Sizes, length: int,
+) -> tuple[Ints, Ints, Floats]:
+    if operand is None:
+        source = np.zeros(length, dtype=np.int64)
+    else:
+        source = flat_index(index, program.var(operand).axes, env, sizes, length)
+    element = flat_index(windex, program.weight(weight).axes, env, sizes, length)
+    if (element[source >= 0] < 0).any():
+        raise fail(f"weight '{weight.split('.')[0]}' is read outside its range", program.weight(weight).span)
+    value = np.broadcast_to(np.asarray(ex.evaluate(coef, env), dtype=np.float64), (length,))
+    return source, element, value
+
+
+def _padded(operand: str | None, size: int, target: Ints, source: Ints, element: Ints, coef: Floats, gain: float, out: Ints, row: Ints) -> Taps:
+    order = np.argsort(target, kind="stable")
+    target, source, element, coef = target[order], source[order], element[order], coef[order]
+    counts = np.bincount(target, minlength=size)
+    width = int(counts.max(initial=0))
+    place = np.arange(len(target)) - np.repeat(np.cumsum(counts) - counts, counts)
+    taps = Taps(operand, np.full((size, width), -1), np.full((size, width), -1), np.zeros((size, width)), gain, out, row)
+    taps.source[target, place], taps.element[target, place], taps.coef[target, place] = source, element, coef
+    return taps
+
+
+def join(left: Taps, right: Taps, li: Ints, rj: Ints) -> tuple[Ints, Ints, Ints, Floats]:
+    """For every pair k and contributions r, r' with the same weight element: (k, source, source', coefficient)."""
+    rows, a, b, coef = [], [], [], []
+    for r in range(left.source.shape[1]):
+        for q in range(right.source.shape[1]):
+            le, re = left.element[:, r], right.element[:, q]
+            if not np.intersect1d(le[le >= 0], re[re >= 0]).size:
+                continue
+            k = np.flatnonzero((le[li] == re[rj]) & (le[li] >= 0))
+            rows.append(k)
+            a.append(left.source[li[k], r])
+            b.append(right.source[rj[k], q])
+            coef.append(left.gain * left.coef[li[k], r] * right.coef[rj[k], q])
+    if not rows:
+        return (np.zeros(0, np.int64),) * 3 + (np.zeros(0),)
+    return np.concatenate(rows), np.concatenate(a), np.concatenate(b), np.concatenate(coef)
