@@ -31,7 +31,7 @@ def _end(e: Expr, axes: Sequence[Axis], rising: bool) -> Expr:
 
 def outside(e: Expr, extent: Expr, axes: Sequence[Axis]) -> bool:
     """Whether a linear index expression surely leaves 0, ..., extent - 1 somewhere on these axes."""
-    if not _linear(e):
+    if not _linear(e) or any(a.extent == ex.ZERO for a in axes):
         return False
     below, above = lowest(e, axes), ex.sub(highest(e, axes), extent)
     return (isinstance(below, Num) and below.value < 0) or (isinstance(above, Num) and above.value >= 0)

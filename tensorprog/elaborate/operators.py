@@ -31,112 +31,19 @@ Simple = Sum | Nonlin
 MAX_NODES = 5_000
 
 
-class Operators:
-    """The operations on values; everything emitted goes to `builder`."""
-
-    def __init__(self, builder: Builder) -> None:
-        self.builder = builder
-        self.implicit: list[Axis] | None = None
-        self.splits: dict[str, tuple[tuple[Dim, ...], tuple[str, ...]]] = {}
-
-    # ------------------------------------------------------------ conversions
-
-    def element(self, value: Value, span: Span) -> Number | Element:
-        """The value as a number or an element; names what it is otherwise."""
-        match value:
-            case Number() | Sum() | Nonlin() | Stacked():
-                return value
-            case WeightValue():
-                return self.weight_vector(value, span)
-            case Family(axes=axes) if axes and self.implicit is not None:
-                return self.everywhere(value, span)
-            case FamilyStack() if self.implicit is not None:
-                return self.everywhere(value, span)
-            case FamilyStack():
-                raise fail("a family of stacked vectors needs its indices here", span)
-            case Family(axes=axes, var=var) if axes:
-                raise fail(f"'{_plain(var)}' needs {len(axes)} {_indices(len(axes))} here", span,
-                           f"write {_plain(var)}[{', '.join(a.index for a in axes)}]")
-            case Family(var=var, prefix=prefix, dim=dim):
-                return self.builder.element(Read(var, prefix), dim)
-            case Function(name=name):
-                raise fail(f"'{name}' is a function, not a vector or number", span, f"call it: {name}(...)")
-            case Label(name=name):
-                raise fail(f"'{name}' is a name of a loop over braces; use it inside a name, as in W_{{{name}}}", span)
-
-    def everywhere(self, value: Family | FamilyStack, span: Span) -> Element:
-        """A whole family in an expression: the element at implicit indices that the result will have, too."""
-        assert self.implicit is not None
-        axes = value.axes if isinstance(value, Family) else value.blocks[0].axes
-        if not self.implicit:
-            for a in axes:
-                self.implicit.append(Axis(self.builder.fresh_index(a.index), a.extent))
-            self.builder.context.extend(self.implicit)
-        if [a.extent for a in axes] != [a.extent for a in self.implicit]:
-            shapes = " and ".join(f"[{', '.join(show(a.extent) for a in x)}]" for x in (tuple(self.implicit), axes))
-            raise fail(f"families over different axes in one expression: {shapes}", span, "write the indices")
-        result = self.index(value, identity(tuple(self.implicit)), span, "family")
-        assert isinstance(result, Sum | Stacked)
-        return result
-
-    def number(self, value: Value, span: Span, what: str) -> Expr:
-        """The compile-time number that is needed for `what`."""
-        if isinstance(value, Number):
-            return value.expr
-        raise fail(f"{what} must be a number known before the program runs", span,
-                   "parameters, sizes, widths and loop indices are; vectors and their averages are not")
-
-    def weight_of(self, value: WeightValue) -> Weight:
-        """The declaration of a weight value."""
-        return next(w for w in reversed(self.builder.weights) if w.name == value.name)
-
-    def windex(self, value: WeightValue, span: Span) -> tuple[Expr, ...]:
-        """The complete indices of a weight element."""
-        weight = self.weight_of(value)
-        own = len(weight.axes) - len(value.prefix)
-        given = () if value.index is None else value.index
-        if len(given) != own:
-            raise fail(f"weight '{_plain(value.name)}' has {own} {_indices(own)}, {len(given)} given", span)
-        for index, axis in zip(given, weight.axes[len(value.prefix):], strict=True):
-            if outside(index, axis.extent, self.builder.context):
-                low, high = (show(ex.substitute(end(index, self.builder.context), {})) for end in (lowest, highest))
-                values = low if low == high else f"{low}, ..., {high}"
-                raise fail(f"index {values} of weight '{_plain(value.name)}' is outside 0, ..., "
-                           f"{show(ex.sub(axis.extent, ONE))}", span)
-        return value.prefix + given
-
-    def weight_vector(self, value: WeightValue, span: Span) -> Sum | Stacked:
-        """A weight used as a vector or scalar: bias, readout."""
-        weight = self.weight_of(value)
-        if weight.cols is not None:
-            raise fail(f"the matrix '{_plain(value.name)}' {self.shape_text(value)} must be multiplied with a vector",
-                       span, f"write {_plain(value.name)} @ h")
-        if value.transposed:
-            raise fail(f"'{_plain(value.name)}' is a vector; only matrices have .T", span, "use dot(v, h)")
-        return Sum((SumTerm(MatRead(value.name, self.windex(value, span), False, None)),), weight.rows)
-
-    def shape_text(self, value: Value) -> str:
-        """The shape of a value for messages: `[n, d]`, `[n]`, `scalar`."""
-        if isinstance(value, WeightValue):
-            weight = self.weight_of(value)
-            dims = [d for d in (weight.rows, weight.cols) if d is not None]
-            dims = dims[::-1] if value.transposed else dims
-            return f"[{', '.join(show(d.size) for d in dims)}]" if dims else "scalar"
-        if isinstance(value, Sum | Nonlin | Stacked):
-            dim = element_dim(value)
-            return "scalar" if dim is None else f"[{show(dim.size)}]"
-        return "number"
+class Operators(Elements):
+    """The operations on values; everything emitted goes to the builder."""
 
     # ------------------------------------------------------------ sums
 
     def add(self, a: Value, b: Value, span: Span) -> Value:
         """a + b; a scalar or number is added to every coordinate."""
-        a, b = self._aligned(self.element(a, span), self.element(b, span), span, "+")
+        a, b = self.aligned(self.element(a, span), self.element(b, span), span, "+")
         if isinstance(a, Number) and isinstance(b, Number):
             return Number(ex.add(a.expr, b.expr))
         if isinstance(a, Stacked) or isinstance(b, Stacked):
-            return self._blockwise(lambda x, y: self.add(x, y, span), a, b)
-        dim = self._common_dim(a, b)
+            return self.blockwise(lambda x, y: self.add(x, y, span), a, b)
+        dim = self.common_dim(a, b)
         together = self._pointwise_sum(a, b, dim, span)
         if together is not None:
             return together
@@ -170,11 +77,11 @@ class Operators:
 
     def multiply(self, a: Value, b: Value, span: Span) -> Value:
         """a * b: scaling by numbers and scalars is linear, vector times vector is coordinatewise."""
-        a, b = self._aligned(self.element(a, span), self.element(b, span), span, "*")
+        a, b = self.aligned(self.element(a, span), self.element(b, span), span, "*")
         if isinstance(a, Number) and isinstance(b, Number):
             return Number(ex.mul(a.expr, b.expr))
         if isinstance(a, Stacked) or isinstance(b, Stacked):
-            return self._blockwise(lambda x, y: self.multiply(x, y, span), a, b)
+            return self.blockwise(lambda x, y: self.multiply(x, y, span), a, b)
         if isinstance(b, Number):
             a, b = b, a
         if isinstance(a, Number):
@@ -238,14 +145,14 @@ class Operators:
         for a in elements:
             if isinstance(a, Sum | Nonlin) and a.dim is not None:
                 if dim is not None and a.dim != dim:
-                    raise self._mismatch(fn, elements, span)
+                    raise self.mismatch(fn, elements, span)
                 dim = a.dim
         return self.combine(lambda *es: ex.call(fn, *es), [self.pointwise(a, span) for a in elements], dim)  # type: ignore[arg-type]
 
     def _apply_stacked(self, fn: str, elements: list[Number | Element], span: Span) -> Value:
         shapes = {tuple(b.dim for b in e.blocks) for e in elements if isinstance(e, Stacked)}
         if len(shapes) != 1 or any(isinstance(e, Sum | Nonlin) and e.dim is not None for e in elements):
-            raise self._mismatch(fn, elements, span)
+            raise self.mismatch(fn, elements, span)
         count = len(next(iter(shapes)))
         rows = [[e.blocks[k] if isinstance(e, Stacked) else e for e in elements] for k in range(count)]
         return Stacked(tuple(self.apply(fn, list(row), span) for row in rows))  # type: ignore[misc]
@@ -297,15 +204,15 @@ class Operators:
             raise fail("the left side of @ must be a weight matrix", span, "for two vectors write dot(u, v)")
         weight = self.weight_of(a)
         if weight.cols is None or weight.rows is None:
-            raise fail(f"'{_plain(a.name)}' is a {'vector' if weight.rows else 'scalar'}, not a matrix", span,
-                       f"write dot({_plain(a.name)}, ...) for an inner product")
+            raise fail(f"'{plain(a.name)}' is a {'vector' if weight.rows else 'scalar'}, not a matrix", span,
+                       f"write dot({plain(a.name)}, ...) for an inner product")
         windex = self.windex(a, span)
         inner = weight.rows if a.transposed else weight.cols
         b = self.element(b, span)
         if isinstance(b, Number):
-            raise fail(f"{_plain(a.name)} {self.shape_text(a)} must be multiplied with a vector, not a number", span)
+            raise fail(f"{plain(a.name)} {self.shape_text(a)} must be multiplied with a vector, not a number", span)
         if element_dim(b) != inner:
-            raise fail(f"shapes do not match: {_plain(a.name)}{'.T' if a.transposed else ''} {self.shape_text(a)} "
+            raise fail(f"shapes do not match: {plain(a.name)}{'.T' if a.transposed else ''} {self.shape_text(a)} "
                        f"@ {self.shape_text(b)}", span, f"the vector must have dimension {show(inner.size)}")
         if isinstance(b, Stacked):
             return self._matmul_stacked(a, b, windex, span)
@@ -326,106 +233,17 @@ class Operators:
         if a.transposed:
             raise fail("the transpose of a weight cannot act on stacked vectors", span,
                        "declare one weight for each block")
-        names = self._split(a.name, tuple(x.dim for x in b.blocks if x.dim is not None), rows=False, span=span)
+        names = self.split(a.name, tuple(x.dim for x in b.blocks if x.dim is not None), rows=False, span=span)
         value: Value = Number(ex.ZERO)
         for name, block in zip(names, b.blocks, strict=True):
             value = self.add(value, self._product(name, windex, False, block, span), span)
         return value
-
-    def _split(self, name: str, dims: tuple[Dim, ...], rows: bool, span: Span) -> tuple[str, ...]:
-        """The blocks of a weight along its columns (or the rows of a vector), made at the first use."""
-        if name not in self.splits:
-            weight = next(w for w in self.builder.weights if w.name == name)
-            names = tuple(f"{name}.{k + 1}" for k in range(len(dims)))
-            blocks = [replace(weight, name=n, **{"rows" if rows else "cols": d}) for n, d in zip(names, dims, strict=True)]
-            self.builder.weights.extend(blocks)
-            self.splits[name] = (dims, names)
-        if self.splits[name][0] != dims:
-            raise fail(f"'{_plain(name)}' acts on vectors stacked in two different ways", span)
-        return self.splits[name][1]
 
     def transpose(self, value: Value, span: Span) -> WeightValue:
         """W.T"""
         if not isinstance(value, WeightValue) or self.weight_of(value).cols is None:
             raise fail("only weight matrices have .T", span)
         return replace(value, transposed=not value.transposed)
-
-    # ------------------------------------------------------------ indexing
-
-    def index(self, value: Value, indices: tuple[Expr, ...], span: Span, name: str) -> Value:
-        """value[i, j]"""
-        if isinstance(value, WeightValue):
-            if value.index is not None:
-                raise fail(f"'{name}' is indexed twice", span)
-            picked = replace(value, index=indices)
-            self.windex(picked, span)
-            return picked
-        if isinstance(value, FamilyStack):
-            return Stacked(tuple(self.index(b, indices, span, name) for b in value.blocks))  # type: ignore[misc]
-        if not isinstance(value, Family) or not value.axes:
-            raise fail(f"'{name}' has no index axes", span, "axes stand in brackets where a name is assigned: h[t in T] = ...")
-        if len(indices) != len(value.axes):
-            raise fail(f"'{name}' has {len(value.axes)} {_indices(len(value.axes))}, {len(indices)} given", span)
-        return self.builder.element(Read(value.var, value.prefix + indices), value.dim)
-
-    # ------------------------------------------------------------ shapes
-
-    def _common_dim(self, a: Number | Simple, b: Number | Simple) -> Dim | None:
-        dims = [x.dim for x in (a, b) if isinstance(x, Sum | Nonlin) and x.dim is not None]
-        return dims[0] if dims else None
-
-    def _aligned(self, a: Number | Element, b: Number | Element, span: Span, op: str) -> tuple[Number | Element, Number | Element]:
-        """Both operands with matching shapes; a weight vector is cut into the blocks of a stacked partner."""
-        if isinstance(a, Number) or isinstance(b, Number) or element_dim(a) is None or element_dim(b) is None:
-            return a, b
-        if element_dim(a) != element_dim(b):
-            raise self._mismatch(op, [a, b], span)
-        if isinstance(a, Stacked) and not isinstance(b, Stacked):
-            return a, self._cut(b, a, span)
-        if isinstance(b, Stacked) and not isinstance(a, Stacked):
-            return self._cut(a, b, span), b
-        return a, b
-
-    def _cut(self, x: Simple, like: Stacked, span: Span) -> Stacked:
-        term = x.terms[0] if isinstance(x, Sum) and len(x.terms) == 1 else None
-        if term is None or not isinstance(term.factor, MatRead) or term.factor.operand is not None:
-            raise fail("a stacked vector can only be combined with vectors stacked in the same way", span,
-                       "apply concat last, or keep the blocks apart")
-        dims = tuple(b.dim for b in like.blocks if b.dim is not None)
-        names = self._split(term.factor.weight, dims, rows=True, span=span)
-        return Stacked(tuple(Sum((replace(term, factor=replace(term.factor, weight=n)),), d)
-                             for n, d in zip(names, dims, strict=True)))
-
-    def blocks(self, a: Element, b: Element, span: Span) -> list[tuple[Simple, Simple]]:
-        """Matching blocks of two vectors, for inner products."""
-        x, y = self._aligned(a, b, span, "dot")
-        if isinstance(x, Stacked) and isinstance(y, Stacked):
-            if [u.dim for u in x.blocks] != [v.dim for v in y.blocks]:
-                raise self._mismatch("dot", [x, y], span)
-            return list(zip(x.blocks, y.blocks, strict=True))
-        assert isinstance(x, Sum | Nonlin) and isinstance(y, Sum | Nonlin)
-        return [(x, y)]
-
-    def _blockwise(self, op, a: Number | Element, b: Number | Element) -> Stacked:  # type: ignore[no-untyped-def]
-        count = len(a.blocks) if isinstance(a, Stacked) else len(b.blocks) if isinstance(b, Stacked) else 0
-        left = a.blocks if isinstance(a, Stacked) else (a,) * count
-        right = b.blocks if isinstance(b, Stacked) else (b,) * count
-        return Stacked(tuple(op(x, y) for x, y in zip(left, right, strict=True)))
-
-    def _mismatch(self, op: str, values: list[Number | Element], span: Span) -> TensorProgError:
-        shapes = [self.shape_text(v) for v in values]
-        return fail(f"shapes do not match: {f' {op} '.join(shapes)}", span,
-                    "coordinatewise operations need vectors of the same dimension")
-
-
-def _plain(name: str) -> str:
-    """The name as the user wrote it."""
-    return name.split(".")[0]
-
-
-def _indices(count: int) -> str:
-    return "index" if count == 1 else "indices"
-
 
 def _too_large(fn: Expr) -> bool:
     """Whether an expression has more than MAX_NODES nodes (shared parts count each time)."""

@@ -82,8 +82,8 @@ class Run:
     # ------------------------------------------------------------ reading slots
 
     def own(self, key: Key, slots: Ints) -> Floats:
-        """[entries, examples...] of slots of this tape; the keys ("zero",) and ("one",) are constants."""
-        if key == ("zero",) or key == ("one",):
+        """[entries, examples...] of slots of this tape; ("one",) is the constant 1."""
+        if key not in self.values:  # a constant, or slots to which nothing was added
             return np.full((len(slots), *(1,) * len(self.examples)), float(key == ("one",)))
         return self.values[key][slots]
 
@@ -108,7 +108,7 @@ class Run:
         target[unique] += (summing @ values.reshape(len(out), -1)).reshape(len(unique), *self.examples)
 
     def _mix(self, block: Mix) -> None:
-        if block.scalars or block.where != "own" or block.dep in {("one",), ("zero",)}:
+        if block.scalars or block.where != "own" or block.dep not in self.values:
             for rows in self._chunks(len(block.out)):
                 part = block.part(rows)
                 values = self._column(part.coef) * self.placed(part.where, part.dep, part.slots)

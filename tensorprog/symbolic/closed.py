@@ -17,7 +17,7 @@ from typing import Any, final
 
 import numpy as np
 
-from tensorprog.ir.expr import Expr, Num
+from tensorprog.ir.expr import ONE, ZERO, Expr
 from tensorprog.symbolic.gates import Group, groups
 from tensorprog.symbolic.law import Gates, Law
 from tensorprog.symbolic.moments import Moments, joint_lists
@@ -115,12 +115,13 @@ def _enlarge(law: Law, a: Group, b: Group, params: Params) -> tuple[Law, Gates]:
     rows: list[Row] = []
     gates: list[tuple[int, str]] = []
     for i, knot in enumerate(knots):
-        rows.append(({i: float(knot.flip)}, -knot.flip * number(knot.origin, params), False))
+        flip = number(knot.flip, params)
+        rows.append(({i: flip}, -flip * number(knot.origin, params), False))
         gates += [(i, knot.kind)] if knot.kind else []
     for gate, offset in [(g, 0) for g in a.others] + [(g, len(a.knots)) for g in b.others]:
         gates.append((len(rows), gate.kind))
         rows.append((*affine(gate.form, offset, params), gate.soft))
-    if len(rows) == len(knots) and all(k.flip == 1 and k.origin == Num(0) for k in knots):
+    if len(rows) == len(knots) and all(k.flip == ONE and k.origin == ZERO for k in knots):
         return law, tuple(gates)
     return _mapped(law, rows), tuple(gates)
 

@@ -91,10 +91,8 @@ def _without_variance(moments: Moments) -> Array:
 
 
 def _picked(moments: Moments, mask: Array) -> Moments:
-    shape = moments.shape
-
     def pick(x: Array, lead: int) -> Array:
-        return np.asarray(np.broadcast_to(x, x.shape[:lead] + shape)[..., mask])
+        return np.asarray(np.broadcast_to(x, x.shape[:lead] + mask.shape)[..., mask])
 
     parts = ((moments.mean_l, 1), (moments.cov_ll, 2), (moments.mean_r, 1), (moments.cov_rr, 2), (moments.cov_lr, 2))
     return Moments(*(pick(x, lead) if len(x) else x for x, lead in parts))

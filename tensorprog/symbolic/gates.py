@@ -12,20 +12,21 @@ from dataclasses import dataclass
 from typing import final
 
 from tensorprog.errors import fail
-from tensorprog.ir.expr import HALF, MINUS_ONE, ONE, ZERO, Expr, call, div, mul, num, sub
+from tensorprog.ir.expr import HALF, MINUS_ONE, ONE, ZERO, Expr, Num, Op, call, div, mul, num, sub
 from tensorprog.symbolic import poly
 from tensorprog.symbolic.normal import Factor, Form, Gate, Wave
+from tensorprog.symbolic.pieces import NotClosed
 from tensorprog.symbolic.poly import Poly, Powers, number
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Knot:
-    """kind(flip * (u_i - origin)) for a hard gate of one coordinate; kind "" is no gate."""
+    """kind(flip * (u_i - origin)), flip = +-1, for a hard gate of one coordinate; kind "" is no gate."""
 
     kind: str = ""
     origin: Expr = ZERO
-    flip: int = 1
+    flip: Expr = ONE
 
 
 FREE = Knot()
@@ -80,20 +81,25 @@ def _merged(factor: Factor, n: int) -> list[tuple[Expr, Key]]:
 
 
 def _knot(gate: Gate) -> tuple[int, Expr, Knot] | None:
-    """(coordinate, weight, knot) of a hard gate of one coordinate with a slope of known sign."""
+    """(coordinate, weight, knot) of a hard gate of one coordinate; its slope must not be 0."""
     support = gate.form.support
     if gate.soft or len(support) != 1:
         return None
-    slope = number(gate.form.coefs[support[0]])
-    if slope is None:
-        return None
-    origin: Expr = poly.negated(div(gate.form.const, gate.form.coefs[support[0]]))
-    flip = 1 if slope > 0 else -1
+    slope = gate.form.coefs[support[0]]
+    origin: Expr = poly.negated(div(gate.form.const, slope))
+    flip = _direction(slope)
     if gate.kind == "H":
         return support[0], ONE, Knot("H", origin, flip)
     if gate.kind == "S":
-        return support[0], num(flip), Knot("S", origin)
-    return support[0], call("abs", div(ONE, gate.form.coefs[support[0]])), Knot("D", origin)
+        return support[0], flip, Knot("S", origin)
+    return support[0], call("abs", div(ONE, slope)), Knot("D", origin)
+
+
+def _direction(slope: Expr) -> Expr:
+    """The sign of a slope, with the sign of its constant factor in front."""
+    if isinstance(slope, Op) and slope.fn == "mul" and isinstance(slope.args[0], Num):
+        return mul(call("sign", slope.args[0]), call("sign", mul(*slope.args[1:])))
+    return call("sign", slope)
 
 
 # ---------------------------------------------------------------- products on one coordinate
@@ -121,7 +127,11 @@ def _pair(a: Knot, b: Knot) -> list[tuple[Expr, Knot]]:
         return [(w, k) for v, half in _as_steps(a) for w, k in _weighted(v, _pair(half, b))]
     if b.kind == "S":
         return _pair(b, a)
-    return _together(a, b) if a.flip == b.flip else _interval(a, b)
+    if a.flip == b.flip:
+        return _together(a, b)
+    if a.flip == poly.negated(b.flip):
+        return _interval(a, b)
+    raise NotClosed("half-lines of unknown directions")
 
 
 def _weighted(weight: Expr, terms: list[tuple[Expr, Knot]]) -> list[tuple[Expr, Knot]]:
@@ -136,7 +146,7 @@ def _same_knot(a: Knot, b: Knot) -> list[tuple[Expr, Knot]]:
     if a.kind == b.kind:
         return [(ONE, FREE)]
     half = a if a.kind == "H" else b
-    return [(num(half.flip), half)]
+    return [(half.flip, half)]
 
 
 def _at(gate: Knot, t: Expr) -> Expr:
@@ -147,28 +157,35 @@ def _at(gate: Knot, t: Expr) -> Expr:
         return ZERO
     if gate.origin == t:
         return HALF if gate.kind == "H" else ZERO
-    return call("step" if gate.kind == "H" else "sign", mul(num(gate.flip), sub(t, gate.origin)))
+    return call("step" if gate.kind == "H" else "sign", mul(gate.flip, sub(t, gate.origin)))
 
 
 def _together(a: Knot, b: Knot) -> list[tuple[Expr, Knot]]:
-    """step(u - s) step(u - t) = step(u - max(s, t))"""
-    return [(ONE, Knot("H", call("max" if a.flip > 0 else "min", a.origin, b.origin), a.flip))]
+    """step(u - s) step(u - t) = step(u - max(s, t)), and mirrored"""
+    far = mul(a.flip, call("max", mul(a.flip, a.origin), mul(a.flip, b.origin)))
+    return [(ONE, Knot("H", far, a.flip))]
 
 
 def _interval(a: Knot, b: Knot) -> list[tuple[Expr, Knot]]:
-    """1[low < u < high], written with the far half-lines where the interval holds 0 or is constant."""
-    low, high = (a.origin, b.origin) if a.flip > 0 else (b.origin, a.origin)
-    lo, hi = number(low), number(high)
-    if lo is None or hi is None:
-        nonempty = call("step", sub(high, low))
-        return [(nonempty, Knot("H", low)), (poly.negated(nonempty), Knot("H", high))]
-    if lo >= hi:
+    """The indicator of an interval, written with the far half-lines where it holds 0."""
+    if a.flip == MINUS_ONE:
+        a, b = b, a
+    low, high = number(a.origin), number(b.origin)
+    if low is None or high is None or a.flip != ONE:
+        inside = call("step", mul(a.flip, sub(b.origin, a.origin)))
+        return [(inside, a), (poly.negated(inside), Knot("H", b.origin, a.flip))]
+    if low >= high:
         return []
-    if lo < 0 < hi:
-        return [(ONE, FREE), (MINUS_ONE, Knot("H", low, -1)), (MINUS_ONE, Knot("H", high))]
-    if lo >= 0:
-        return [(ONE, Knot("H", low)), (MINUS_ONE, Knot("H", high))]
-    return [(ONE, Knot("H", high, -1)), (MINUS_ONE, Knot("H", low, -1))]
+    if low < 0 < high:
+        return [(ONE, FREE), (MINUS_ONE, _mirrored(a)), (MINUS_ONE, _mirrored(b))]
+    if low >= 0:
+        return [(ONE, a), (MINUS_ONE, _mirrored(b))]
+    return [(ONE, b), (MINUS_ONE, _mirrored(a))]
+
+
+def _mirrored(a: Knot) -> Knot:
+    """The complement of a half-line."""
+    return Knot("H", a.origin, poly.negated(a.flip))
 
 
 def _disjoint(table: dict[Key, Poly]) -> dict[Key, Poly]:
@@ -180,10 +197,13 @@ def _disjoint(table: dict[Key, Poly]) -> dict[Key, Poly]:
     for factor in {key[0] for key in table}:
         knots = [key[1][0] for key in table if key[0] == factor and table[key]]
         steps = [k for k in knots if k.kind == "H"]
-        if FREE not in knots or len(steps) + 1 != len(knots) or len({k.origin for k in steps}) != 1:
+        if FREE not in knots or not steps or len(steps) + 1 != len(knots):
+            continue
+        both = (steps[0], _mirrored(steps[0]))
+        if any(k not in both for k in steps):
             continue
         base = result.pop((factor, (FREE,)))
-        for flip in (1, -1):
-            key = (factor, (Knot("H", steps[0].origin, flip),))
+        for knot in both:
+            key = (factor, (knot,))
             result[key] = poly.plus(base, result.get(key, {}))
     return {key: p for key, p in result.items() if p}

@@ -110,7 +110,7 @@ class Law:
         side = np.where(rho < 0, -1.0, 1.0)
         plain = self.mean[j] - orthant.ratio(self.cov[i][j], self.cov[i][i]) * self.mean[i]
         careful = np.sqrt(self.cov[j][j]) * ((k - side * h) + side * det / (1 + np.abs(rho)) * h)
-        return np.where(np.abs(rho) > 0.5, careful, plain)
+        return np.asarray(np.where(np.abs(rho) > 0.5, careful, plain))
 
     def _conditional_cov(self, j: int, k: int, i: int) -> Array:
         if i in (j, k):

@@ -92,7 +92,8 @@ class Rule:
         mass = np.abs(values * self.weights).sum(axis=1)
         gap = np.abs(fine - rough)
         error = np.minimum(gap, np.where(mass > 0, mass * (200 * gap / np.where(mass > 0, mass, 1)) ** 1.5, 0))
-        beyond = np.where(np.abs(self.x[:, 7]) > self.reach - 1, mass, 0.0)  # what is cut off is no larger than the edge
+        # what is cut off is taken to be no larger than what the outermost panels hold
+        beyond = np.where(np.abs(self.x[:, 7]) > self.reach - 1, mass, 0.0)
         return self.gather(fine), self.gather(error + beyond + 5e-16 * mass)
 
     def gather(self, panel_values: Array) -> Array:

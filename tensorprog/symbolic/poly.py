@@ -97,9 +97,9 @@ def from_linear(form: Linear) -> Poly:
     return {k: c for k, c in terms.items() if c != ZERO}
 
 
-def recentred(p: Poly, i: int, origin: Expr, flip: int) -> Poly:
-    """p as a polynomial in z where u_i = origin + flip * z, flip = +-1."""
-    if origin == ZERO and flip == 1:
+def recentred(p: Poly, i: int, origin: Expr, flip: Expr) -> Poly:
+    """p as a polynomial in z where u_i = origin + flip * z, flip^2 = 1."""
+    if origin == ZERO and flip == ONE:
         return p
     total: Poly = {}
     for powers, c in p.items():
@@ -107,10 +107,10 @@ def recentred(p: Poly, i: int, origin: Expr, flip: int) -> Poly:
     return total
 
 
-def _binomial(powers: Powers, c: Expr, i: int, origin: Expr, flip: int) -> Iterator[tuple[Powers, Expr]]:
+def _binomial(powers: Powers, c: Expr, i: int, origin: Expr, flip: Expr) -> Iterator[tuple[Powers, Expr]]:
     p = powers[i]
     for k in range(p + 1):
-        weight = mul(num(comb(p, k) * flip**k), power(origin, num(p - k)), c)
+        weight = mul(num(comb(p, k)), flip if k % 2 else ONE, power(origin, num(p - k)), c)
         if weight != ZERO:
             yield (*powers[:i], k, *powers[i + 1 :]), weight
 

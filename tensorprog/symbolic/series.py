@@ -70,7 +70,8 @@ def mehler(f: Series, g: Series, rho: Array) -> tuple[Array, Array]:
     for tile in tiles(shape):
         r = cut(rho, tile)
         needed = np.flatnonzero(np.max(np.abs(r), initial=0.0) ** np.arange(1, len(tails) + 1) * tails > EPS)
-        _horner(value[tile], cut(f.coefficients, tile, 1), cut(g.coefficients, tile, 1), r, int(np.max(needed, initial=0)))
+        order = int(np.max(needed, initial=0))
+        _horner(value[tile], cut(f.coefficients, tile, 1), cut(g.coefficients, tile, 1), r, order)
     cross = np.sqrt(f.norm * g.norm)
     bound = np.abs(rho) ** len(f.coefficients) * np.sqrt(f.rest * g.rest)
     rounding = 16 * EPS * (np.abs(f.coefficients[0] * g.coefficients[0]) + np.abs(rho) * cross)
@@ -78,10 +79,10 @@ def mehler(f: Series, g: Series, rho: Array) -> tuple[Array, Array]:
 
 
 def _tail(f: Series) -> Array:
-    """The largest relative norm beyond each order: at order k, sup over marginals of sqrt(1 - sum_{j <= k} f_j^2 / norm)."""
+    """The relative norm beyond each order k, sqrt(1 - sum_{j <= k} f_j^2 / norm), at the worst marginal."""
     norm = np.where(f.norm > 0, f.norm, 1.0)
     rest = 1 - np.cumsum(f.coefficients**2, axis=0) / norm
-    return np.sqrt(np.clip(np.nan_to_num(rest, nan=1.0), EPS, 1.0).reshape(len(rest), -1).max(axis=1))
+    return np.asarray(np.sqrt(np.clip(np.nan_to_num(rest, nan=1.0), EPS, 1.0).reshape(len(rest), -1).max(axis=1)))
 
 
 def _horner(value: Array, f: Array, g: Array, rho: Array, order: int) -> None:
