@@ -31,8 +31,7 @@ Array = NDArray[np.floating[Any]]
 Seeds = int | Sequence[int]
 Progress = Callable[[str, float], None]
 
-WIDTHS = (64, 128, 256, 512)
-SEEDS = 12
+STUDY_SECONDS = 10.0
 
 
 def load(path_or_source: str | os.PathLike[str], program: str | None = None, **params: Parameter) -> Network:
@@ -147,12 +146,20 @@ class Network:
         single = _is_single(x1) and (x2 is None or _is_single(x2))
         return _shaped(kernels, rows[0].shape + rows[1].shape, np.float32 if single else np.float64)
 
-    def scalars(self, x: Any = None) -> dict[str, Any]:
-        """The limits of outputs that are not Gaussian processes: averages and inner products over n."""
+    def value(self, x: Any = None, output: str | None = None) -> Array:
+        """The limit of an output that is a number, such as avg(h) or dot(u, v) / n: [N], [N, B] with an axis.
+
+        Raises TensorProgError when the output is not a number in the limit.
+        """
         from tensorprog.evaluate import scalar_limits
 
-        data = bind(self.program, x) if x is not None or not self.program.inputs else None
-        return dict(scalar_limits(self.program, data))
+        chosen = self.output(output)
+        if not is_number(self.limit(output)):
+            raise fail(f"output '{chosen.name}' is no number in the limit", chosen.span, "ask for its kernels")
+        data = bind(self.program, x)
+        rows = np.concatenate([g.rows for g in data.groups])
+        found = scalar_limits(replace(self.program, outputs=(chosen,)), data)[chosen.name][np.argsort(rows)]
+        return found.reshape(_rows(self.program, chosen, data).shape)
 
     def _bind(self, x1: Any, x2: Any) -> tuple[Dataset, Dataset | None]:
         left = bind(self.program, x1)
@@ -191,22 +198,49 @@ class Network:
     def validate(
         self,
         x: Any = None,
-        widths: Sequence[int] = WIDTHS,
-        seeds: int = SEEDS,
+        widths: Sequence[int] | None = None,
+        seeds: int | None = None,
         output: str | None = None,
         progress: Progress | None = None,
+        seconds: float = STUDY_SECONDS,
     ) -> Validation:
-        """Both kernels beside `seeds` simulations at each of `widths`: deviations, slopes, a verdict."""
-        from tensorprog.evaluate import Options, evaluate
-        from tensorprog.validation import study
+        """The limit beside simulations: deviations at several widths, their slope, a verdict.
 
-        if min(widths, default=0) < 1 or seeds < 1:
+        What is not given of `widths` and `seeds` (networks at each width) is chosen so that the simulations take
+        about `seconds`.  Compared are both kernels, or the value of an output that is a number in the limit.
+        """
+        from tensorprog.validation import affordable_widths, study
+
+        if min(widths or (1,)) < 1 or (seeds is not None and seeds < 1):
             raise fail("widths and seeds must be positive numbers")
         data = bind(self.program, x)
-        kernels = evaluate(self.limit(output), data, None, Options())
-        pairs = {"nngp": (kernels.nngp, kernels.nngp_se), "ntk": (kernels.ntk, kernels.ntk_se)}
-        limits = {kind: (k, 0.0 if se is None else se) for kind, (k, se) in pairs.items() if k is not None}
-        return study(self.program, self.output(output).name, data, limits, tuple(widths), seeds, progress)
+        name = self.output(output).name
+        limits = self._limit_values(x, name)
+        if widths is None or seeds is None:
+            widths, affordable = affordable_widths(self.program, name, data, seconds, widths)
+            seeds = seeds or affordable
+        return study(self.program, name, data, limits, widths, seeds, progress)
+
+    def _limit_values(self, x: Any, output: str) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64] | float]]:
+        """What simulation is compared with, as matrices over rows, with standard errors."""
+        found: dict[str, tuple[NDArray[np.float64], NDArray[np.float64] | float]] = {}
+        if is_number(self.limit(output)):
+            found["value"] = (np.asarray(self.value(x, output), dtype=np.float64).ravel(), 0.0)
+        if not self.program.inputs:
+            return found
+        from tensorprog.evaluate import Options, evaluate
+
+        kernels = evaluate(self.limit(output), bind(self.program, x), None, Options())
+        for kind, k, se in (("nngp", kernels.nngp, kernels.nngp_se), ("ntk", kernels.ntk, kernels.ntk_se)):
+            if k is not None:
+                found[kind] = (k, 0.0 if se is None else se)
+        return found
+
+
+def is_number(limit: Limit) -> bool:
+    """Whether the output becomes deterministic, neither random nor zero nor a vector."""
+    var = limit.output_var
+    return not limit.is_vector and var not in limit.random and limit.powers[var] == 0
 
 
 def _seeds(seeds: Seeds) -> Sequence[int]:
@@ -232,9 +266,11 @@ def _rows(program: Program, output: Output, data: Dataset) -> _Rows:
 
 
 def _shaped(kernels: Kernels, full: tuple[int, ...], dtype: type) -> Kernels:
-    names = ("nngp", "ntk", "nngp_se", "ntk_se")
-    arrays = {name: getattr(kernels, name) for name in names}
-    return replace(kernels, **{k: None if a is None else a.reshape(full).astype(dtype) for k, a in arrays.items()})
+    def view(k: NDArray[np.float64] | None) -> Any:
+        return None if k is None else k.reshape(full).astype(dtype, copy=False)
+
+    return replace(kernels, nngp=view(kernels.nngp), ntk=view(kernels.ntk),
+                   nngp_se=view(kernels.nngp_se), ntk_se=view(kernels.ntk_se))
 
 
 def _is_single(x: Any) -> bool:

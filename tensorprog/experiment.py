@@ -69,7 +69,7 @@ def experiment(
 ) -> Experiment:
     """Evaluates both kernels on as many examples as fit into `seconds` (or on `examples`) and predicts a third.
 
-    Raises TensorProgError when the outputs are not one number per label.
+    A kernel that cannot predict leaves its reason in `failures`.
     """
     n = min(len(data), examples or _affordable(net, data, output, seconds, progress))
     chosen = data.first(n)
@@ -111,6 +111,8 @@ def _score(found: Experiment, kind: str) -> None:
 def _predict(kernel: Floats, labels: NDArray[Any], train: int, classes: bool) -> Score:
     if not 0 < train < len(labels):
         raise fail("too few examples to train and to test")
+    if not kernel.any():
+        raise fail("the kernel is zero")
     blocks = kernel[:train, :train], kernel[train:, :train]
     if classes:
         targets, names = centered_one_hot(labels[:train])

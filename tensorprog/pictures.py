@@ -8,33 +8,36 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorprog.errors import fail
 from tensorprog.files import written_whole
+from tensorprog.validation import NAMES, Validation
 
 if TYPE_CHECKING:
     from tensorprog.finite import Convergence
-    from tensorprog.validation import Validation
 
 SHOWN = 200
 
 
 def save_picture(
-    path: Path, title: str, validation: Validation | None, kernel: tuple[str, NDArray[Any]] | None = None
+    path: Path, title: str, validation: Validation, kernel: tuple[str, NDArray[Any]] | None = None
 ) -> None:
-    """Writes the picture at `path`; its suffix says the format."""
+    """Writes the picture at `path`; its suffix says the format.  Raises TensorProgError for an unknown one."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    panels = (kernel is not None) + (validation is not None)
-    figure = Figure(figsize=(5 * max(1, panels), 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    kind = path.suffix.removeprefix(".") or "png"
+    panels = 1 if kernel is None else 2
+    figure = Figure(figsize=(5 * panels, 4.2), layout="constrained")
+    known = FigureCanvasAgg(figure).get_supported_filetypes()
+    if kind not in known:
+        raise fail(f"cannot draw a picture of the type '{kind}'", hint=f"known types: {', '.join(known)}")
     figure.suptitle(title)
-    axes = iter(figure.subplots(1, max(1, panels), squeeze=False)[0])
+    *first, last = figure.subplots(1, panels, squeeze=False)[0]
     if kernel is not None:
-        _heat_map(figure, next(axes), *kernel)
-    if validation is not None:
-        _convergence(next(axes), validation)
+        _heat_map(figure, first[0], *kernel)
+    _convergence(last, validation)
     with written_whole(path) as temporary:
-        figure.savefig(temporary, dpi=130, format=path.suffix.removeprefix(".") or "png")
+        figure.savefig(temporary, dpi=130, format=kind)
 
 
 def _heat_map(figure: Any, axes: Any, name: str, kernel: NDArray[Any]) -> None:
@@ -44,15 +47,13 @@ def _heat_map(figure: Any, axes: Any, name: str, kernel: NDArray[Any]) -> None:
 
 
 def _convergence(axes: Any, validation: Validation) -> None:
-    for name, found in (("NNGP", validation.nngp), ("NTK", validation.ntk)):
-        if found is not None:
-            _line(axes, name, found)
+    for kind, found in validation.found.items():
+        _line(axes, NAMES[kind], found)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xlabel("width")
     axes.set_ylabel("relative deviation of one network")
-    axes.set_title(f"simulation {validation.verdict} with the limit" if validation.verdict == "agrees" else
-                   f"simulation: {validation.verdict}")
+    axes.set_title(f"limit and simulation: {validation.verdict}")
     axes.legend()
 
 

@@ -25,7 +25,10 @@ from tensorprog.ir.program import Differentiated, Program
 Floats = NDArray[np.float64]
 Progress = Callable[[str, float], None]
 
-LEAST_SEEDS, MOST_SEEDS = 6, 24
+LEAST_SEEDS, MOST_SEEDS = 8, 128
+
+
+NAMES = {"nngp": "NNGP", "ntk": "NTK", "value": "value"}
 
 
 @final
@@ -35,33 +38,51 @@ class Draw:
 
     `outputs` [rows] (for a vector output [rows, dim]).  `nngp` [rows, rows] is the covariance of the
     outputs given all but the readout weights (or the plain product of the outputs when they are not linear
-    in any weight); `ntk` [rows, rows] is the empirical tangent kernel, None unless it was asked for.
+    in any weight); `ntk` [rows, rows] is the empirical tangent kernel.  Each is None unless asked for.
     """
 
     outputs: Floats
-    nngp: Floats
+    nngp: Floats | None
     ntk: Floats | None
+
+    def quantity(self, kind: str) -> Floats:
+        """"nngp", "ntk", or "value" for the outputs themselves."""
+        found = {"nngp": self.nngp, "ntk": self.ntk, "value": self.outputs}[kind]
+        assert found is not None
+        return found
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What a study over widths says of both kernels; `failure` is why the tangent kernel was not simulated."""
+    """What a study over widths says of each kernel, or of the "value" of outputs that are numbers in the limit.
 
-    nngp: Convergence | None
-    ntk: Convergence | None
+    `failure` is why the tangent kernel was not simulated.
+    """
+
+    found: Mapping[str, Convergence]
     failure: str = ""
 
     @property
+    def nngp(self) -> Convergence | None:
+        """The study of the NNGP kernel."""
+        return self.found.get("nngp")
+
+    @property
+    def ntk(self) -> Convergence | None:
+        """The study of the tangent kernel."""
+        return self.found.get("ntk")
+
+    @property
     def verdict(self) -> str:
-        """"disagrees" if one kernel does, "agrees" if all do, else "inconclusive"."""
-        verdicts = {c.verdict for c in (self.nngp, self.ntk) if c is not None}
+        """"disagrees" if one study does, "agrees" if all do, else "inconclusive"."""
+        verdicts = {c.verdict for c in self.found.values()}
         if DISAGREES in verdicts:
             return DISAGREES
         return AGREES if verdicts == {AGREES} else INCONCLUSIVE
 
     def __str__(self) -> str:
-        parts = [_table(name, c) for name, c in (("NNGP", self.nngp), ("NTK", self.ntk)) if c is not None]
+        parts = [_table(NAMES[kind], c) for kind, c in self.found.items()]
         if self.failure:
             parts.append(f"NTK not simulated: {self.failure}")
         return "\n".join([*parts, f"verdict: {self.verdict}"])
@@ -83,10 +104,10 @@ def study(
     seeds: int,
     progress: Progress | None = None,
 ) -> Validation:
-    """Compares limit kernels, {"nngp": (kernel, standard error), "ntk": ...}, with `seeds` draws at every width.
+    """Compares limits, {"nngp": (kernel, standard error), "ntk": ..., "value": ...}, with draws at every width.
 
-    Kernels are [rows, rows].  Where the program has no gradient at finite width (step functions) only the
-    NNGP kernel is compared, and the result says so.
+    Kernels are [rows, rows], values [rows].  Where the program has no gradient at finite width (step
+    functions) the tangent kernel is left out, and the result says so.
     """
     tell = progress or (lambda message, fraction: None)
     want = tuple(limits)
@@ -98,9 +119,9 @@ def study(
             failure = error.diagnostics[0].message
             want = tuple(w for w in want if w != "ntk")
     draws = _draws(program, output, data, widths, seeds, want, tell)
-    found = {kind: convergence(limits[kind][0], {w: [_kernel(d, kind) for d in ds] for w, ds in draws.items()},
+    found = {kind: convergence(limits[kind][0], {w: [d.quantity(kind) for d in ds] for w, ds in draws.items()},
                                limits[kind][1]) for kind in want}
-    return Validation(found.get("nngp"), found.get("ntk"), failure)
+    return Validation(found, failure)
 
 
 def _draws(
@@ -121,12 +142,6 @@ def _draws(
     return draws
 
 
-def _kernel(d: Draw, kind: str) -> Floats:
-    kernel = d.nngp if kind == "nngp" else d.ntk
-    assert kernel is not None
-    return kernel
-
-
 # ---------------------------------------------------------------- one draw
 
 
@@ -141,6 +156,8 @@ def draw(
     widths = widths_at(program, width, data.sizes())
     if program.var(program.output(output).var).dim is not None:
         return _vector_draw(simulate(program, groups, widths, seed), output, data)
+    if not {"nngp", "ntk"} & set(want):
+        return _plain_draw(simulate(program, groups, widths, seed), output, data)
     readout = readout_weights(program, output)
     result = simulate(_simulated(program, output, readout, "ntk" in want), groups, widths, seed)
     outputs = np.concatenate([np.asarray(a, dtype=np.float64).ravel() for a in result.outputs[output]])
@@ -174,6 +191,13 @@ def _tangent(result: Simulation, program: Program) -> Floats:
     return kernel
 
 
+def _plain_draw(result: Simulation, output: str, data: Dataset) -> Draw:
+    """The outputs alone."""
+    parts = [np.asarray(a, dtype=np.float64) for a in result.outputs[output]]
+    order = row_order(_rows([a.shape[:2] for a in parts]), data)
+    return Draw(np.concatenate([a.ravel() for a in parts])[order], None, None)
+
+
 def _vector_draw(result: Simulation, output: str, data: Dataset) -> Draw:
     """A vector output h: <h, h'> / dim."""
     parts = [np.asarray(a, dtype=np.float64) for a in result.outputs[output]]
@@ -200,18 +224,29 @@ def row_order(rows: NDArray[np.int64], data: Dataset) -> NDArray[np.int64]:
 # ---------------------------------------------------------------- what fits into a time
 
 
-def affordable_widths(program: Program, output: str, data: Dataset, seconds: float) -> tuple[tuple[int, ...], int]:
-    """Four widths, each twice the one before, and a number of seeds that take about `seconds` together.
+def affordable_widths(
+    program: Program, output: str, data: Dataset, seconds: float, widths: Sequence[int] | None = None
+) -> tuple[tuple[int, ...], int]:
+    """Four widths, each twice the one before (or `widths`), and how many seeds of each fit into `seconds`.
 
-    A small network is timed; the four widths cost some 40 times as much as the smallest one (between the 15
-    times of linear growth and the 85 times of quadratic growth).
+    The smallest and the largest network are timed; time grows with some power of the width in between.
     """
-    for width in (16, 32, 64):
-        draw(program, output, data, width, 0, ("nngp",))  # the first draw of a width also fills caches
+    for first in (min(widths),) if widths else (16, 32, 64):
+        chosen = tuple(widths or (first * 2**k for k in range(4)))
+        times = [_time_of(program, output, data, width) for width in (min(chosen), max(chosen))]
+        cost = len(chosen) * (times[0] + times[1]) / 2
+        if 2 * cost * MOST_SEEDS > seconds:  # the next widths would have too few seeds
+            break
+    return chosen, min(MOST_SEEDS, max(LEAST_SEEDS, int(seconds / cost)))
+
+
+def _time_of(program: Program, output: str, data: Dataset, width: int) -> float:
+    want = ("nngp",) if program.var(program.output(output).var).dim is not None else ("nngp", "ntk")
+    try:
+        draw(program, output, data, min(width, 16), 0, want)  # loads libraries
+        start = time.perf_counter()
+        draw(program, output, data, width, 1, want)
+    except TensorProgError:  # no gradient at finite width
         start = time.perf_counter()
         draw(program, output, data, width, 1, ("nngp",))
-        round_cost = 2 * 40 * (time.perf_counter() - start)  # twice, for the tangent kernel
-        if 2 * round_cost * MOST_SEEDS > seconds:
-            break
-    seeds = min(MOST_SEEDS, max(LEAST_SEEDS, int(seconds / round_cost)))
-    return tuple(width * 2**k for k in range(4)), seeds
+    return time.perf_counter() - start

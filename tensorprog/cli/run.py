@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 import click
 
+from tensorprog.cli.console import Console, Progress
 from tensorprog.cli.options import chosen, program_options
-from tensorprog.loading import BUNDLED
+from tensorprog.loading import BUNDLED, bundled
 
 if TYPE_CHECKING:
     from tensorprog.api import Network
@@ -22,46 +24,67 @@ EXAMPLES = 4
 @program_options
 @click.option("--data", type=click.Choice(BUNDLED), default="digits", show_default=True)
 @click.option("--n", type=click.IntRange(6), help="Examples for the kernels (default: what fits into --seconds).")
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=12.0, show_default=True,
-              help="Time for the evaluation of the kernels, and about that of the simulations.")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True,
+              help="Time for the evaluation of the kernels, and again for the simulations.")
 @click.option("--plot", type=click.Path(path_type=Path), help="The picture (default: PROGRAM.png).")
 def command(data: str, n: int | None, seconds: float, plot: Path | None, **options: Any) -> int:
     """Check a program, print its recursion, predict with its kernels, compare them with simulations."""
     choice = chosen(**options)
-    console = choice.console
     net = choice.network()
-    output = net.output(choice.output).name
-    report = net.check()
-    console.remark(str(report))
-    console.remark("\n" + str(net.derive(output)))
+    choice.console.remark(str(net.check()))
+    names = [net.output(choice.output).name] if choice.output else [o.name for o in net.program.outputs]
+    results = {}
+    for name in names:
+        picture = plot or Path(f"{net.program.name}.png")
+        if len(names) > 1:
+            picture = picture.with_name(f"{picture.stem}_{name}{picture.suffix}")
+        results[name] = _run(_Task(net, name, data, n, seconds, picture), choice.console)
+    verdicts = [result["validation"]["verdict"] for result in results.values()]
+    choice.console.result({"program": net.program.name, "outputs": results})
+    return 1 if "disagrees" in verdicts else 0
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One output, and what to do with it."""
+
+    net: Network
+    output: str
+    data: str
+    n: int | None
+    seconds: float
+    picture: Path
+
+
+def _run(task: _Task, console: Console) -> dict[str, Any]:
+    """Prints the results for one output, and returns them for JSON."""
+    from tensorprog.api import is_number
+
+    net, output = task.net, task.output
+    console.notes(net.limit(output).notes)
+    console.remark(f"\n{net.derive(output)}")
     with console.progress() as progress:
-        found = _experiment(net, data, output, seconds, n, progress)
-        console.say("\n".join(_lines(found)))
-        console.remark(str(found.kernels.report))
-        validation = _validation(net, found, output, seconds, progress)
-    console.say(str(validation))
-    picture = plot or Path(f"{net.program.name}.png")
-    _picture(picture, net, found, validation)
-    console.remark(f"picture: {picture}")
-    console.result({"program": net.program.name, **_data(found), "validation": {
-        "verdict": validation.verdict, "nngp": validation.nngp, "ntk": validation.ntk}, "picture": str(picture)})
-    return 1 if validation.verdict == "disagrees" else 0
+        found = _experiment(task, progress) if net.program.inputs else None
+        x = None if found is None else found.data.first(EXAMPLES).x
+        if found is not None:
+            console.say("\n".join(_lines(found)))
+            console.remark(str(found.kernels.report))
+        if is_number(net.limit(output)):
+            console.say(f"\n{output} in the limit: {net.value(x, output)}")
+        validation = net.validate(x, output=output, progress=progress, seconds=task.seconds)
+    console.say(f"\nsimulation of {output}\n{validation}")
+    _picture(task, found, validation)
+    console.remark(f"picture: {task.picture}")
+    return {**_data(found), "picture": str(task.picture),
+            "validation": {"verdict": validation.verdict, **validation.found}}
 
 
-def _experiment(net: Network, data: str, output: str, seconds: float, n: int | None, progress: Any) -> Experiment:
+def _experiment(task: _Task, progress: Progress) -> Experiment:
     from tensorprog.experiment import experiment
-    from tensorprog.loading import bundled
 
-    return experiment(net, bundled(data, net.program), output, seconds, n, progress)
-
-
-def _validation(net: Network, found: Experiment, output: str, seconds: float, progress: Any) -> Validation:
-    from tensorprog.dataset import bind
-    from tensorprog.validation import affordable_widths
-
-    x = found.data.first(EXAMPLES).x
-    widths, seeds = affordable_widths(net.program, output, bind(net.program, x), seconds)
-    return net.validate(x, widths, seeds, output, progress)
+    data = bundled(task.data, task.net.program)
+    return experiment(task.net, data, task.output, task.seconds, task.n, progress)
 
 
 def _lines(found: Experiment) -> list[str]:
@@ -71,20 +94,25 @@ def _lines(found: Experiment) -> list[str]:
     return [head, *scores, *(f"  {kind.upper():<5} no prediction: {why}" for kind, why in found.failures.items())]
 
 
-def _data(found: Experiment) -> dict[str, Any]:
+def _data(found: Experiment | None) -> dict[str, Any]:
+    if found is None:
+        return {}
     return {"data": found.data.name, "train": found.train, "test": found.tests, "seconds": found.seconds,
             "scores": found.scores, "failures": found.failures, "report": str(found.kernels.report)}
 
 
-def _picture(path: Path, net: Network, found: Experiment, validation: Validation) -> None:
+def _picture(task: _Task, found: Experiment | None, validation: Validation) -> None:
     import numpy as np
 
     from tensorprog.pictures import save_picture
 
-    kind = "ntk" if found.kernels.ntk is not None else "nngp"
-    kernel = found.matrix(kind)
-    labels = found.data.targets.ravel()
+    title = f"{task.net.program.name}: {task.output}"
+    kinds = [] if found is None else [k for k in ("ntk", "nngp") if getattr(found.kernels, k) is not None]
+    if found is None or not kinds:
+        save_picture(task.picture, title, validation)
+        return
+    kernel, labels = found.matrix(kinds[0]), found.data.targets.ravel()
     if len(labels) == len(kernel):
         shown = np.argsort(labels[:200], kind="stable")
         kernel = kernel[np.ix_(shown, shown)]
-    save_picture(path, net.program.name, validation, (f"{kind.upper()} on {found.data.name}, by class", kernel))
+    save_picture(task.picture, title, validation, (f"{kinds[0].upper()} on {found.data.name}, by class", kernel))

@@ -32,23 +32,26 @@ class Widths(click.ParamType[tuple[int, ...]]):
 @program_options
 @click.option("--data", metavar="DATA", help=HELP + " Gaussian examples when left out.")
 @click.option("--n", type=click.IntRange(1), default=EXAMPLES, show_default=True, help="Only the first N examples.")
-@click.option("--widths", type=Widths(), default="64,128,256,512", show_default=True)
-@click.option("--seeds", type=click.IntRange(2), default=12, show_default=True, help="Networks at every width.")
+@click.option("--widths", type=Widths(), help="Such as 64,128,256,512.")
+@click.option("--seeds", type=click.IntRange(2), help="Networks at every width.")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True,
+              help="Time for the simulations, where widths or seeds are not given.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Write a picture of the convergence.")
 def command(
-    data: str | None, n: int, widths: tuple[int, ...], seeds: int, plot: Path | None, **options: Any
+    data: str | None, n: int, widths: tuple[int, ...] | None, seeds: int | None, seconds: float, plot: Path | None,
+    **options: Any,
 ) -> int:
     """Compare the limit with simulations over a range of widths; exit with 1 when they disagree."""
     choice = chosen(**options)
     net = choice.network()
     x = read_or_draw(data, net.program, n)
     with choice.console.progress() as progress:
-        found = net.validate(x, widths, seeds, choice.output, progress)
+        found = net.validate(x, widths, seeds, choice.output, progress, seconds)
     if plot is not None:
         from tensorprog.pictures import save_picture
 
         save_picture(plot, net.program.name, found)
     choice.console.notes(net.limit(choice.output).notes)
     choice.console.say(str(found))
-    choice.console.result({"verdict": found.verdict, "nngp": found.nngp, "ntk": found.ntk, "failure": found.failure})
+    choice.console.result({"verdict": found.verdict, **found.found, "failure": found.failure})
     return 1 if found.verdict == "disagrees" else 0

@@ -38,6 +38,11 @@ class Growing:
         new = _nameless(domain, target)
         return any(_nameless(d, t) == new for d, t, _ in self.pieces)
 
+    def lacks(self, index: tuple[Expr, ...]) -> bool:
+        """Whether this element is not assigned so far, as far as numbers tell."""
+        targets = [t for _, t, _ in self.pieces]
+        return all(isinstance(e, Num) for t in (*targets, index) for e in t) and index not in targets
+
     def define(self, builder: Builder) -> None:
         """Emit the family."""
         terms = []

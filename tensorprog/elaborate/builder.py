@@ -18,6 +18,7 @@ from tensorprog.ir.expr import ONE, Expr, Sym, substitute
 from tensorprog.ir.program import (
     Axis,
     Dim,
+    Inner,
     Instr,
     Linear,
     Map,
@@ -39,9 +40,9 @@ class Builder:
     """The program under construction.
 
     `context` holds the index axes in force, outermost first: loops, then the axes of an assignment, then
-    reductions; `loops` those of the loops alone; `sizes` the names of widths and
-    data sizes; `place` is the statement being expanded and
-    `target` the name it assigns, after which intermediate results are called.  Index names are unique here (`t#3`) and become short again when an instruction is emitted.
+    reductions; `loops` those of the loops alone; `sizes` the names of widths and data sizes; `place` is the
+    statement being expanded and `target` the name it assigns, after which intermediate results are called.
+    Index names are unique here (`t#3`) and become short again when an instruction is emitted.
     """
 
     instrs: list[Instr] = field(default_factory=list)
@@ -106,7 +107,7 @@ class Builder:
         """A matrix product inside a longer sum becomes a family of its own."""
         if not isinstance(term.factor, MatRead):
             return term
-        bare = replace(term, scalars=(), coef=ONE if term.scalars else term.coef, over=() if term.scalars else term.over)
+        bare = replace(term, scalars=(), coef=ONE, over=()) if term.scalars else term
         inner = frozenset(a.index for a in term.over) if term.scalars else frozenset[str]()
         axes = self.axes_of(factor_symbols(term.factor))
         axes += tuple(a for a in term.over if a.index in inner and a.index in factor_symbols(term.factor))
@@ -197,9 +198,9 @@ def _tidy_op(op: Operation, names: dict[str, str]) -> Operation:
             return replace(op, terms=tuple(_tidy_term(t, dict(names)) for t in terms))
         case Pointwise(fn=fn, args=args):
             return Pointwise(_rename(fn, names), tuple(_rename_read(a, names) for a in args))
-        case _ if hasattr(op, "left"):
-            right = None if op.right is None else _rename_read(op.right, names)
-            return replace(op, left=_rename_read(op.left, names), right=right)
+        case Inner(left=left, right=right):
+            other = None if right is None else _rename_read(right, names)
+            return replace(op, left=_rename_read(left, names), right=other)
         case _:
             return op
 

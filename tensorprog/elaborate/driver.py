@@ -102,7 +102,8 @@ class Files:
                 raise fail(f"'{d.name}' is defined twice in this file", d.span)
             seen.add(d.name)
             if scope is not self.prelude and (d.name in FUNCTIONS or self.prelude.find(d.name)):
-                self.notes.append(Diagnostic(f"'{d.name}' replaces the known function of that name", d.span, severity="note"))
+                message = f"'{d.name}' replaces the known function of that name"
+                self.notes.append(Diagnostic(message, d.span, severity="note"))
             self.homes[id(d)] = scope
             scope.bind(d.name, Function(d.name, d), d.span)
 
@@ -208,7 +209,9 @@ def reachable(instrs: tuple[Instr, ...], roots: list[str]) -> tuple[Instr, ...]:
     return tuple(i for i in instrs if i.var.name in needed)
 
 
-def _warn_unused(p: syntax.Program, scope: Scope, expander: Expander, program: Program, notes: list[Diagnostic]) -> None:
+def _warn_unused(
+    p: syntax.Program, scope: Scope, expander: Expander, program: Program, notes: list[Diagnostic]
+) -> None:
     for q in p.params:
         if q.name not in scope.used:
             unused(notes, "parameter", q.name, q.span)

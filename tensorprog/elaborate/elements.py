@@ -2,6 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from tensorprog.elaborate.bounds import highest, lowest, outside
+from tensorprog.elaborate.builder import Builder
+from tensorprog.elaborate.values import (
+    Element,
+    Family,
+    FamilyStack,
+    Function,
+    Label,
+    MatRead,
+    Nonlin,
+    Number,
+    Stacked,
+    Sum,
+    SumTerm,
+    Value,
+    WeightValue,
+    element_dim,
+)
+from tensorprog.errors import Span, TensorProgError, fail
+from tensorprog.ir import expr as ex
+from tensorprog.ir.expr import ONE, Expr, show
+from tensorprog.ir.program import Axis, Dim, Read, Weight, identity
+
+Simple = Sum | Nonlin
+
+
 class Elements:
     """What an operand is as a number or element; `implicit` collects the indices of whole families."""
 
@@ -26,7 +54,7 @@ class Elements:
             case FamilyStack():
                 raise fail("a family of stacked vectors needs its indices here", span)
             case Family(axes=axes, var=var) if axes:
-                raise fail(f"'{plain(var)}' needs {len(axes)} {indices(len(axes))} here", span,
+                raise fail(f"'{plain(var)}' needs {len(axes)} {index_word(len(axes))} here", span,
                            f"write {plain(var)}[{', '.join(a.index for a in axes)}]")
             case Family(var=var, prefix=prefix, dim=dim):
                 return self.builder.element(Read(var, prefix), dim)
@@ -67,7 +95,7 @@ class Elements:
         own = len(weight.axes) - len(value.prefix)
         given = () if value.index is None else value.index
         if len(given) != own:
-            raise fail(f"weight '{plain(value.name)}' has {own} {indices(own)}, {len(given)} given", span)
+            raise fail(f"weight '{plain(value.name)}' has {own} {index_word(own)}, {len(given)} given", span)
         for index, axis in zip(given, weight.axes[len(value.prefix):], strict=True):
             if outside(index, axis.extent, self.builder.context):
                 low, high = (show(end(index, self.builder.context)) for end in (lowest, highest))
@@ -111,9 +139,10 @@ class Elements:
         if isinstance(value, FamilyStack):
             return Stacked(tuple(self.index(b, indices, span, name) for b in value.blocks))  # type: ignore[misc]
         if not isinstance(value, Family) or not value.axes:
-            raise fail(f"'{name}' has no index axes", span, "axes stand in brackets where a name is assigned: h[t in T] = ...")
+            raise fail(f"'{name}' has no index axes", span,
+                       "axes stand in brackets where a name is assigned: h[t in T] = ...")
         if len(indices) != len(value.axes):
-            raise fail(f"'{name}' has {len(value.axes)} {indices(len(value.axes))}, {len(indices)} given", span)
+            raise fail(f"'{name}' has {len(value.axes)} {index_word(len(value.axes))}, {len(indices)} given", span)
         return self.builder.element(Read(value.var, value.prefix + indices), value.dim)
 
     # ------------------------------------------------------------ shapes
@@ -122,7 +151,9 @@ class Elements:
         dims = [x.dim for x in (a, b) if isinstance(x, Sum | Nonlin) and x.dim is not None]
         return dims[0] if dims else None
 
-    def aligned(self, a: Number | Element, b: Number | Element, span: Span, op: str) -> tuple[Number | Element, Number | Element]:
+    def aligned(
+        self, a: Number | Element, b: Number | Element, span: Span, op: str
+    ) -> tuple[Number | Element, Number | Element]:
         """Both operands with matching shapes; a weight vector is cut into the blocks of a stacked partner."""
         if isinstance(a, Number) or isinstance(b, Number) or element_dim(a) is None or element_dim(b) is None:
             return a, b
@@ -170,8 +201,9 @@ class Elements:
         if name not in self.splits:
             weight = next(w for w in self.builder.weights if w.name == name)
             names = tuple(f"{name}.{k + 1}" for k in range(len(dims)))
-            blocks = [replace(weight, name=n, **{"rows" if rows else "cols": d}) for n, d in zip(names, dims, strict=True)]
-            self.builder.weights.extend(blocks)
+            for n, d in zip(names, dims, strict=True):
+                block = replace(weight, name=n, rows=d) if rows else replace(weight, name=n, cols=d)
+                self.builder.weights.append(block)
             self.splits[name] = (dims, names)
         if self.splits[name][0] != dims:
             raise fail(f"'{plain(name)}' acts on vectors stacked in two different ways", span)
@@ -183,5 +215,5 @@ def plain(name: str) -> str:
     return name.split(".")[0]
 
 
-def indices(count: int) -> str:
+def index_word(count: int) -> str:
     return "index" if count == 1 else "indices"

@@ -8,6 +8,7 @@ from itertools import takewhile
 
 from tensorprog.elaborate.assigned import Growing
 from tensorprog.elaborate.calls import make_dim
+from tensorprog.elaborate.elements import plain
 from tensorprog.elaborate.loops import Loops
 from tensorprog.elaborate.operators import Operators
 from tensorprog.elaborate.scope import Budget, Scope
@@ -30,6 +31,7 @@ from tensorprog.ir.program import (
     Dim,
     Input,
     Instr,
+    MatMul,
     Output,
     Var,
     Weight,
@@ -87,7 +89,8 @@ class Expander(Loops):
     def outer_only(self, stmt: syntax.Stmt, scope: Scope) -> None:
         """Statements that stand in a program outside loops and blocks."""
         if self.builder.context or self.returned:
-            raise fail("widths, inputs and outputs stand in the program itself, outside loops over axes and blocks", stmt.span)
+            raise fail("widths, inputs and outputs stand in the program itself, outside loops over axes and blocks",
+                       stmt.span)
         match stmt:
             case syntax.WidthDecl():
                 self.width(stmt, scope)
@@ -144,13 +147,15 @@ class Expander(Loops):
             raise fail("a weight is a matrix, a vector or a scalar: at most two dimensions after the colon", stmt.span,
                        "index axes stand in brackets after the name: weight K[3, 3]: [n, c]")
         if dims and not dims[0].wide:
-            raise fail(f"the rows of weight '{name}' have the finite dimension {show(dims[0].size)}", stmt.span,
-                       f"use a family of vectors instead: weight {name}[{show(dims[0].size)}]: [n], and one output for each")
+            size = show(dims[0].size)
+            raise fail(f"the rows of weight '{name}' have the finite dimension {size}", stmt.span,
+                       f"use a family of vectors instead: weight {name}[{size}]: [n], and one output for each")
         mean, variance = self.law(stmt.mean, scope), self.law(stmt.variance, scope)
         if isinstance(variance, Num) and variance.value < 0:
             raise fail(f"the variance {show(variance)} is negative", stmt.variance.span)
         if isinstance(mean, Num) and mean.value != 0 and len(dims) == 2:
-            raise fail("a matrix must have mean 0: with another mean its products diverge with the width", stmt.mean.span)
+            raise fail("a matrix must have mean 0: with another mean its products diverge with the width",
+                       stmt.mean.span)
         rate = variance if stmt.lr is None else self.law(stmt.lr, scope)
         unique = self.builder.fresh_name(name, "weight ")
         rows, cols = (dims + [None, None])[:2]
@@ -198,8 +203,8 @@ class Expander(Loops):
         else:
             values = self.whole_value(stmt.value, scope, "item")
         if not isinstance(values, tuple) or len(values) != len(stmt.targets):
-            count = len(values) if isinstance(values, tuple) else 1
-            raise fail(f"{len(stmt.targets)} names on the left, {count} value{'' if count == 1 else 's'} on the right", stmt.span)
+            count = f"{len(values)} values" if isinstance(values, tuple) else "1 value"
+            raise fail(f"{len(stmt.targets)} names on the left, {count} on the right", stmt.span)
         for target, value in zip(stmt.targets, values, strict=True):
             name = self.full_name(target.name, scope, target.span)
             self.bind_value(name, value, target.span, stmt.value.span, scope)
@@ -240,11 +245,15 @@ class Expander(Loops):
                     raise fail("stacked vectors cannot be assigned element by element", body.span,
                                "assign the blocks to families of their own and concat where they are used")
                 index = iter(ex.add(Sym(axis.index), low) for _, low, axis in made)
-                where = tuple(next(index) if isinstance(t, syntax.Binder) else self.index(t, scope) for t in target.indices)
+                where = tuple(
+                    next(index) if isinstance(t, syntax.Binder) else self.index(t, scope) for t in target.indices
+                )
                 result = self.piece(name, where, value, target, scope)
         scope.bind(name, result, target.span)
 
-    def piece(self, name: str, where: tuple[Expr, ...], value: Sum | Nonlin, target: syntax.Target, scope: Scope) -> Family:
+    def piece(
+        self, name: str, where: tuple[Expr, ...], value: Sum | Nonlin, target: syntax.Target, scope: Scope
+    ) -> Family:
         """One more piece of a family that is filled element by element."""
         growing = self.growing_family(name, where, value, target, scope)
         zero = isinstance(value, Sum) and not value.terms
@@ -253,13 +262,16 @@ class Expander(Loops):
                        f"{self.ops.shape_text(value)}", target.span)
         for loop in self.builder.loops:
             if loop not in growing.outer and not any(loop.index in ex.symbols(e) for e in where):
-                raise fail(f"every iteration of the loop over '{loop.index.split('#')[0]}' assigns the same element of '{name}'",
+                index = loop.index.split("#")[0]
+                raise fail(f"every iteration of the loop over '{index}' assigns the same element of '{name}'",
                            target.span, f"start '{name}' anew inside that loop, or give it one more index")
         read = None if zero else self.builder.read(value, target.span, name)
         growing.pieces.append((tuple(self.builder.context), where, read))
         return Family(growing.var, identity(growing.outer), growing.axes(), growing.dim)
 
-    def growing_family(self, name: str, where: tuple[Expr, ...], value: Sum | Nonlin, target: syntax.Target, scope: Scope) -> Growing:
+    def growing_family(
+        self, name: str, where: tuple[Expr, ...], value: Sum | Nonlin, target: syntax.Target, scope: Scope
+    ) -> Growing:
         """The family being filled under that name, or a new one."""
         binding = scope.names.get(name)
         if binding is not None and isinstance(binding.value, Family) and binding.value.var in self.growing:
@@ -276,9 +288,13 @@ class Expander(Loops):
         return tuple(takewhile(lambda a: a.index not in used, self.builder.context))
 
     def finish(self) -> None:
-        """Define the families that were filled element by element."""
+        """Define the families that were filled element by element; check that weights cut for concat stay cut."""
         for growing in self.growing.values():
             growing.define(self.builder)
+        for instr in self.builder.instrs:
+            if isinstance(instr.op, MatMul) and instr.op.weight in self.ops.splits:
+                raise fail(f"'{plain(instr.op.weight)}' acts on stacked vectors and on whole ones", instr.var.span,
+                           "declare one weight for each of them")
 
     # ------------------------------------------------------------ blocks and outputs
 

@@ -46,6 +46,10 @@ class Evaluator:
         """Run the body of a block in the scope that holds its arguments."""
         raise NotImplementedError
 
+    def check_read(self, value: Value, index: tuple[Expr, ...], e: syntax.Index) -> None:
+        """Raises TensorProgError when an element that is read was not assigned yet, as far as can be seen."""
+        raise NotImplementedError
+
     def eval(self, e: syntax.Expr, scope: Scope) -> Value:
         """The value of an expression.  Raises TensorProgError with the place of what is wrong."""
         self.budget.spend(e.span)
@@ -55,7 +59,10 @@ class Evaluator:
             case syntax.Name():
                 return self.name(e, scope)
             case syntax.Index(base=base, indices=indices):
-                return self.ops.index(self.name(base, scope), tuple(self.index(i, scope) for i in indices), e.span, base.id)
+                family = self.name(base, scope)
+                picked = tuple(self.index(i, scope) for i in indices)
+                self.check_read(family, picked, e)
+                return self.ops.index(family, picked, e.span, base.id)
             case syntax.Call():
                 return self.single(self.call(e, scope), e.span)
             case syntax.Unary():
@@ -109,6 +116,9 @@ class Evaluator:
 
     def index(self, e: syntax.Expr, scope: Scope) -> Expr:
         """An index expression."""
+        if isinstance(e, syntax.Name) and "{" not in e.id and scope.find(e.id) is None:
+            raise fail(f"unknown index '{e.id}'", e.span,
+                       f"bind it on the left, h[{e.id} in T] = ..., in sum({e.id} in T) ..., or by a loop")
         return self.ops.number(self.eval(e, scope), e.span, "an index")
 
     def whole_value(self, e: syntax.Expr, scope: Scope, name: str) -> Value | tuple[Value, ...]:
@@ -153,9 +163,9 @@ class Evaluator:
     def binary(self, e: syntax.Binary, scope: Scope) -> Value:
         """a op b"""
         if e.op in {"and", "or"}:
-            left = self.truth(e.left, scope)
-            decided = left if e.op == "or" else not left
-            return Number(ex.num(int(left if decided else self.truth(e.right, scope))))
+            first = self.truth(e.left, scope)
+            decided = first if e.op == "or" else not first
+            return Number(ex.num(int(first if decided else self.truth(e.right, scope))))
         left, right = self.eval(e.left, scope), self.eval(e.right, scope)
         if e.op in COMPARISONS:
             return self.compare(e.op, left, right, e.span)
@@ -278,7 +288,8 @@ class Evaluator:
     def axis_of(self, domain: syntax.Expr, scope: Scope, what: str) -> tuple[Expr, Expr]:
         """(first value, number of values) of a domain: a range a..b or an extent."""
         if isinstance(domain, syntax.Range):
-            low, high = (self.ops.number(self.eval(x, scope), x.span, f"an end of {what}") for x in (domain.low, domain.high))
+            ends = (domain.low, domain.high)
+            low, high = (self.ops.number(self.eval(x, scope), x.span, f"an end of {what}") for x in ends)
             return low, self.whole(ex.add(high, ex.neg(low), ex.ONE), domain.span)
         return ex.ZERO, self.whole(self.ops.number(self.eval(domain, scope), domain.span, what), domain.span)
 
@@ -386,9 +397,11 @@ class Evaluator:
                 if axis.index in ex.symbols(binding.value.expr):
                     return axis
         raise fail(f"'{binder.name}' is not an index in force here", binder.span,
-                   f"softmax({binder.name}) needs {binder.name} among the indices on the left: a[t in T, {binder.name} in T] = ...")
+                   f"it must stand among the indices on the left: a[t in T, {binder.name} in T] = ...")
 
 
 def _label(value: Value) -> str:
     """What names are compared by."""
-    return value.name if isinstance(value, Function | Label | WeightValue) else value.var if isinstance(value, Family) else str(value)
+    if isinstance(value, Function | Label | WeightValue):
+        return value.name
+    return value.var if isinstance(value, Family) else str(value)

@@ -66,6 +66,13 @@ class Loops(Evaluator):
         """Execute statements in order."""
         raise NotImplementedError
 
+    def check_read(self, value: Value, index: tuple[Expr, ...], e: syntax.Index) -> None:
+        """Elements at fixed indices of a family that is filled at fixed indices must be there already."""
+        growing = self.growing.get(value.var) if isinstance(value, Family) else None
+        if growing is not None and len(index) == len(growing.pieces[0][1]) and growing.lacks(index):
+            raise fail(f"{e.base.id}[{', '.join(map(show, index))}] was not assigned yet", e.span,
+                       "a state must be assigned before it is read")
+
     def loop(self, stmt: syntax.For, scope: Scope) -> None:
         """`for` over names, over a range of numbers (unrolled), or over an axis (kept as a loop)."""
         hidden = scope.names.get(stmt.var)
@@ -87,7 +94,8 @@ class Loops(Evaluator):
         if low.value != int(low.value):
             raise fail(f"a loop starts at {show(low)}: the number must be whole", stmt.domain.span)
         if extent.value > MAX_ITERATIONS:
-            raise fail(f"a loop of {show(extent)} iterations", stmt.domain.span, f"at most {MAX_ITERATIONS} are expanded")
+            raise fail(f"a loop of {show(extent)} iterations", stmt.domain.span,
+                       f"at most {MAX_ITERATIONS} are expanded; a loop over an axis of the data is not")
         return [Number(ex.num(k)) for k in range(int(low.value), int(low.value) + int(extent.value))]
 
     def unrolled(self, stmt: syntax.For, values: Iterable[Value], scope: Scope) -> None:
@@ -118,7 +126,8 @@ class Loops(Evaluator):
             if n not in previous:
                 scope.names[n] = Binding(replace_indices(value, _last(axis)), scope.names[n].span)
                 continue
-            state = State(n, before[n].value, previous[n].value, value, outer, axis, bool(_vars_of(previous[n].value) & used))
+            read = not _vars_of(previous[n].value).isdisjoint(used)
+            state = State(n, before[n].value, previous[n].value, value, outer, axis, read)
             result = before[n].value if scope.names[n] is previous[n] else None
             scope.names[n] = Binding(self.carry(state, stmt, result), scope.names[n].span)
 
@@ -225,15 +234,16 @@ class Loops(Evaluator):
         """previous[0] = before, previous[t + 1] = after[t]."""
         previous, before, after = part
         own = previous.axes if isinstance(previous, Family) else ()
-        cases = ((after, (*state.outer, state.axis), ex.add(Sym(state.axis.index), ex.ONE)), (before, state.outer, ex.ZERO))
-        terms = [self._term(v, state.outer, own, domain, at) for v, domain, at in cases if not _is_zero(v)]
+        index = (*identity(state.outer), ex.add(Sym(state.axis.index), ex.ONE))
+        cases = ((after, (*state.outer, state.axis), index), (before, state.outer, (*identity(state.outer), ex.ZERO)))
+        terms = [self._term(v, own, domain, at) for v, domain, at in cases if not _is_zero(v)]
         (var,) = _vars_of(previous)
         axes = (*state.outer, Axis(state.axis.index, extent), *own)
         self.builder.define(var, axes, _dim_of(previous), Linear(tuple(terms)), stmt.span)
 
-    def _term(self, value: Value, outer: tuple[Axis, ...], own: tuple[Axis, ...], domain: tuple[Axis, ...], at: Expr) -> Term:
+    def _term(self, value: Value, own: tuple[Axis, ...], domain: tuple[Axis, ...], at: tuple[Expr, ...]) -> Term:
         inner = tuple(Axis(self.builder.fresh_index("k"), a.extent) for a in own)
-        target = (*identity(outer), at, *identity(inner))
+        target = at + identity(inner)
         if isinstance(value, Number):
             return Term(None, Map(domain + inner, target, target), value.expr)
         if isinstance(value, Family):

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tensorprog.elaborate.bounds import highest, lowest, outside
 from tensorprog.elaborate.builder import Builder
+from tensorprog.elaborate.elements import Elements, Simple, plain
 from tensorprog.elaborate.values import (
     Element,
-    Family,
-    FamilyStack,
-    Function,
-    Label,
     MatRead,
     Nonlin,
     Number,
@@ -22,12 +18,11 @@ from tensorprog.elaborate.values import (
     WeightValue,
     element_dim,
 )
-from tensorprog.errors import Span, TensorProgError, fail
+from tensorprog.errors import Span, fail
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import MINUS_ONE, ONE, Expr, Op, show
-from tensorprog.ir.program import Axis, Dim, Read, Weight, identity
+from tensorprog.ir.program import Axis, Dim, Read
 
-Simple = Sum | Nonlin
 MAX_NODES = 5_000
 
 
@@ -86,8 +81,11 @@ class Operators(Elements):
             a, b = b, a
         if isinstance(a, Number):
             return self._scale(a.expr, b)
-        if (a.dim is None) != (b.dim is None):
-            return self._scalar_times_vector(*((a, b) if a.dim is None else (b, a)), span)
+        assert not isinstance(b, Number)
+        if a.dim is None and b.dim is not None:
+            return self._scalar_times_vector(a, b, span)
+        if b.dim is None and a.dim is not None:
+            return self._scalar_times_vector(b, a, span)
         return self.combine(ex.mul, [self.pointwise(a, span), self.pointwise(b, span)], a.dim)
 
     def _scale(self, factor: Expr, x: Number | Simple) -> Value:
@@ -220,7 +218,7 @@ class Operators(Elements):
 
     def _product(self, name: str, windex: tuple[Expr, ...], transposed: bool, h: Simple, span: Span) -> Sum:
         weight = next(w for w in self.builder.weights if w.name == name)
-        coef = ONE
+        coef: Expr = ONE
         if isinstance(h, Sum) and len(h.terms) == 1 and not h.terms[0].over and not h.terms[0].scalars:
             term = h.terms[0]
             if isinstance(term.factor, Read):

@@ -26,7 +26,7 @@ from tensorprog.symbolic.expectation import Expectation
 
 Floats = NDArray[np.float64]
 Errors = dict[int, tuple[Expectation, float]]
-MEMORY = 1 << 28
+MEMORY = 1 << 30
 """Bytes that the slots of one tile may take."""
 
 

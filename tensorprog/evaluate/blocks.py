@@ -12,14 +12,14 @@ All arrays of a block have one entry per contribution.  `where` is "own" for slo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Union, final
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Union, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorprog.ir.expr import Expr
+from tensorprog.ir.expr import Expr, Num, Op, Sym
 from tensorprog.ir.tables import Ints
 from tensorprog.symbolic.expectation import Expectation
 
@@ -27,14 +27,6 @@ Key = tuple[str, ...]
 Slot = tuple[Key, Ints]
 Placed = tuple[str, Key, Ints]
 Floats = NDArray[np.float64]
-
-
-def _cut(slot: Slot, rows: Ints) -> Slot:
-    return slot[0], slot[1][rows]
-
-
-def _cut_placed(placed: Placed, rows: Ints) -> Placed:
-    return placed[0], placed[1], placed[2][rows]
 
 
 @final
@@ -49,11 +41,6 @@ class Mix:
     slots: Ints
     coef: Floats
     scalars: tuple[Placed, ...]
-
-    def part(self, rows: Ints) -> Mix:
-        """The entries `rows`."""
-        return replace(self, out=self.out[rows], slots=self.slots[rows], coef=self.coef[rows],
-                       scalars=tuple(_cut_placed(s, rows) for s in self.scalars))
 
     def reads(self, single: bool) -> Iterator[Slot]:
         """Slots of the same tape that must be there before."""
@@ -71,15 +58,15 @@ class Factor:
     scalars: Mapping[str, Placed]
     numbers: Mapping[str, Floats]
 
-    def part(self, rows: Ints) -> Factor:
-        """The entries `rows`."""
-        return Factor(self.fn, {k: _cut_placed(s, rows) for k, s in self.scalars.items()}, {k: n[rows] for k, n in self.numbers.items()})
-
 
 @final
 @dataclass(frozen=True, slots=True)
 class GroupValue:
-    """The expectation of one independent group: a moment, a mean, or a Gaussian expectation."""
+    """The expectation of one independent group: a moment, a mean, or a Gaussian expectation.
+
+    Of a Gaussian expectation `means` are those of the arguments of each side, `inside` their second moments
+    on one run, `across` those between the runs; `scalars` and `numbers` are its parameters.
+    """
 
     expectation: Expectation | None
     moment: Slot | None = None
@@ -89,19 +76,6 @@ class GroupValue:
     across: tuple[tuple[Slot, ...], ...] = ()
     scalars: Mapping[str, Placed] = field(default_factory=dict)
     numbers: Mapping[str, tuple[str, Floats]] = field(default_factory=dict)
-
-    def part(self, rows: Ints) -> GroupValue:
-        """The entries `rows`."""
-        return GroupValue(
-            self.expectation,
-            None if self.moment is None else _cut(self.moment, rows),
-            None if self.mean is None else _cut_placed(self.mean, rows),
-            tuple(tuple(_cut(s, rows) for s in side) for side in self.means),  # type: ignore[arg-type]
-            tuple(tuple(tuple(_cut(s, rows) for s in line) for line in side) for side in self.inside),  # type: ignore[arg-type]
-            tuple(tuple(_cut(s, rows) for s in line) for line in self.across),
-            {k: _cut_placed(s, rows) for k, s in self.scalars.items()},
-            {k: (w, n[rows]) for k, (w, n) in self.numbers.items()},
-        )
 
     def reads(self, single: bool) -> Iterator[Slot]:
         """Slots of the same tape that must be there before."""
@@ -130,10 +104,6 @@ class Product:
     factors: tuple[Factor, ...]
     groups: tuple[GroupValue, ...]
 
-    def part(self, rows: Ints) -> Product:
-        """The entries `rows`."""
-        return Product(self.key, self.out[rows], tuple(f.part(rows) for f in self.factors), tuple(g.part(rows) for g in self.groups))
-
     def reads(self, single: bool) -> Iterator[Slot]:
         """Slots of the same tape that must be there before."""
         for g in self.groups:
@@ -155,10 +125,6 @@ class DataGram:
     li: Ints
     rj: Ints
 
-    def part(self, rows: Ints) -> DataGram:
-        """The entries `rows`."""
-        return replace(self, out=self.out[rows], li=self.li[rows], rj=self.rj[rows])
-
     def reads(self, single: bool) -> Iterator[Slot]:
         """Nothing."""
         return iter(())
@@ -172,10 +138,6 @@ class Constant:
     key: Key
     out: Ints
     value: Floats
-
-    def part(self, rows: Ints) -> Constant:
-        """The entries `rows`."""
-        return Constant(self.key, self.out[rows], self.value[rows])
 
     def reads(self, single: bool) -> Iterator[Slot]:
         """Nothing."""
@@ -193,10 +155,6 @@ class SumOfProducts:
     b: Slot
     scale: float
 
-    def part(self, rows: Ints) -> SumOfProducts:
-        """The entries `rows`."""
-        return replace(self, out=self.out[rows], a=_cut(self.a, rows), b=_cut(self.b, rows))
-
     def reads(self, single: bool) -> Iterator[Slot]:
         """Slots of the same tape that must be there before."""
         yield self.a
@@ -204,3 +162,53 @@ class SumOfProducts:
 
 
 Block = Union[Mix, Product, DataGram, Constant, SumOfProducts]
+
+
+# ---------------------------------------------------------------- cutting and joining
+
+
+def part(block: Any, rows: Ints) -> Any:
+    """The entries `rows` of a block."""
+    return _over_arrays(lambda arrays: arrays[0][rows], block)
+
+
+def merged(blocks: Sequence[Block]) -> list[Block]:
+    """Blocks that do the same with other slots become one."""
+    alike: dict[Hashable, list[Block]] = {}
+    for block in blocks:
+        alike.setdefault(_signature(block), []).append(block)
+    return [_over_arrays(np.concatenate, *group) if len(group) > 1 else group[0] for group in alike.values()]
+
+
+def _is_record(x: Any) -> bool:
+    return isinstance(x, Mix | Factor | GroupValue | Product | DataGram | Constant | SumOfProducts)
+
+
+def _over_arrays(f: Callable[[list[Any]], Any], *xs: Any) -> Any:
+    """`f` applied to the corresponding arrays of equally built values; the rest is that of the first."""
+    first = xs[0]
+    if isinstance(first, np.ndarray):
+        return f(list(xs))
+    if isinstance(first, tuple):
+        return tuple(_over_arrays(f, *items) for items in zip(*xs, strict=True))
+    if isinstance(first, dict):
+        return {k: _over_arrays(f, *(x[k] for x in xs)) for k in first}
+    if _is_record(first):
+        return type(first)(*(_over_arrays(f, *(getattr(x, a.name) for x in xs)) for a in fields(first)))
+    return first
+
+
+def _signature(x: Any) -> Hashable:
+    """What a block does, without its arrays."""
+    if isinstance(x, np.ndarray):
+        return None
+    if isinstance(x, tuple):
+        return tuple(map(_signature, x))
+    if isinstance(x, dict):
+        return tuple((k, _signature(v)) for k, v in sorted(x.items()))
+    if _is_record(x):
+        return (type(x).__name__, *(_signature(getattr(x, a.name)) for a in fields(x)))
+    if isinstance(x, str | float | Num | Sym | Op) or x is None:
+        return x
+    assert is_dataclass(x)
+    return id(x)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from tensorprog.evaluate.blocks import Block, Constant, DataGram, Factor, GroupValue, Key, Mix, Placed, Product, Slot, SumOfProducts
+from tensorprog.evaluate.blocks import Block, Constant, DataGram, Factor, GroupValue, Key, Mix, Placed, Product, Slot, SumOfProducts, part
 from tensorprog.evaluate.tape import Tape
 from tensorprog.ir import expr as ex
 from tensorprog.ir.tables import Ints
@@ -61,8 +61,8 @@ class Run:
                 self._mix(block)
             case Product():
                 for rows in self._chunks(len(block.out)):
-                    part = block if len(rows) == len(block.out) else block.part(rows)
-                    self._accumulate(part.key, part.out, self._product(part))
+                    piece = block if len(rows) == len(block.out) else part(block, rows)
+                    self._accumulate(piece.key, piece.out, self._product(piece))
             case DataGram():
                 self.values[block.key][block.out] = self._gram(block)
             case Constant():
@@ -110,16 +110,19 @@ class Run:
     def _mix(self, block: Mix) -> None:
         if block.scalars or block.where != "own" or block.dep not in self.values:
             for rows in self._chunks(len(block.out)):
-                part = block.part(rows)
-                values = self._column(part.coef) * self.placed(part.where, part.dep, part.slots)
-                for s in part.scalars:
+                piece = part(block, rows)
+                values = self._column(piece.coef) * self.placed(piece.where, piece.dep, piece.slots)
+                for s in piece.scalars:
                     values = values * self.placed(*s)
-                self._accumulate(part.key, part.out, values)
+                self._accumulate(piece.key, piece.out, values)
+            return
+        source, target = self.values[block.dep], self.values[block.key]
+        if (np.diff(block.out) > 0).all():  # one contribution each: no sums
+            target[block.out] += self._column(block.coef) * source[block.slots]
             return
         unique, place = np.unique(block.out, return_inverse=True)
-        source = self.values[block.dep]
         mixing = csr_matrix((block.coef, (place, block.slots)), shape=(len(unique), len(source)))
-        self.values[block.key][unique] += (mixing @ source.reshape(len(source), -1)).reshape(len(unique), *self.examples)
+        target[unique] += (mixing @ source.reshape(len(source), -1)).reshape(len(unique), *self.examples)
 
     def _gram(self, block: DataGram) -> Floats:
         left = self.data[0][block.left]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from tensorprog.errors import fail
-from tensorprog.evaluate.blocks import Block, Constant, DataGram, Factor, GroupValue, Mix, Product, SumOfProducts
+from tensorprog.evaluate.blocks import Block, Constant, DataGram, Factor, GroupValue, Mix, Product, SumOfProducts, merged, part
 from tensorprog.evaluate.shared import Taps, join, taps_of, use_taps
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import Expr
@@ -123,7 +123,9 @@ class Tape:
 
     def _expand_moment(self, key: Key, own: Ints, li: Ints, rj: Ints) -> None:
         u, v = (self.program.instr(n) for n in key[1:])
-        if isinstance(u.op, Linear):
+        if isinstance(u.op, Linear) and isinstance(v.op, Linear) and self._thin(u, 0) and self._thin(v, 1):
+            self._bilinear(key, own, u, v, li, rj)
+        elif isinstance(u.op, Linear):
             self._linear(key, own, u.op, u, li, lambda name, at, k: self._against(name, v.var.name, at, rj[k]), 0)
         elif isinstance(v.op, Linear):
             self._linear(key, own, v.op, v, rj, lambda name, at, k: self._against(u.var.name, name, li[k], at), 1)
@@ -149,6 +151,31 @@ class Tape:
                 continue
             where, dep, slots = ask(term.operand, source, rows)
             self.blocks.append(Mix(key, own[rows], where, dep, slots, coef, tuple(("left" if side == 0 else "right", *s) for s in scalars)))
+
+    def _thin(self, instr: Instr, side: int) -> bool:
+        """Whether every element is a sum of few others, so that both arguments may be expanded at once."""
+        assert isinstance(instr.op, Linear)
+        if len(instr.op.terms) > 6 or any(t.operand is None for t in instr.op.terms):
+            return False
+        size = max(1, count(instr.var.axes, self.sizes[side]))
+        return all(count(t.map.domain, self.sizes[side]) <= size for t in instr.op.terms)
+
+    def _bilinear(self, key: Key, own: Ints, u: Instr, v: Instr, li: Ints, rj: Ints) -> None:
+        """Bilinearity in both arguments at once."""
+        assert isinstance(u.op, Linear) and isinstance(v.op, Linear)
+        for a in u.op.terms:
+            for b in v.op.terms:
+                if self.moments.vanishes(_name(a.operand), _name(b.operand)):
+                    continue
+                rows, i, c, s = self._term_entries(a, u, li, 0)
+                if not len(rows):
+                    break
+                cols, j, d, t = self._term_entries(b, v, rj[rows], 1)
+                if not len(cols):
+                    continue
+                dep, slots = self.moment(_name(a.operand), _name(b.operand), i[cols], j)
+                scalars = tuple(("left", k, x[cols]) for k, x in s) + tuple(("right", k, x) for k, x in t)
+                self.blocks.append(Mix(key, own[rows[cols]], "own", dep, slots, c[cols] * d, scalars))
 
     def _term_entries(self, term: Term, instr: Instr, at: Ints, side: int) -> tuple[Ints, Ints, NDArray[np.float64], list[tuple[Key, Ints]]]:
         """(position in `at`, source element, coefficient, scalar slots) of every contribution of a term."""
@@ -417,10 +444,11 @@ class Tape:
             start[key], total = total, total + slots.size
         level = self._levels(start, total)
         ordered: list[tuple[int, int, Block]] = []
-        for n, block in enumerate(self.blocks):
+        for n, block in enumerate(merged(self.blocks)):
             depth = level[start[block.key] + block.out]
-            for d in np.unique(depth):
-                ordered.append((int(d), n, block.part(np.flatnonzero(depth == d)) if len(np.unique(depth)) > 1 else block))
+            depths = np.unique(depth)
+            for d in depths:
+                ordered.append((int(d), n, part(block, np.flatnonzero(depth == d)) if len(depths) > 1 else block))
         return [b for _, _, b in sorted(ordered, key=lambda x: x[:2])]
 
     def _levels(self, start: Mapping[Key, int], total: int) -> Ints:

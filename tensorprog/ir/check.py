@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.errors import Span, TensorProgError, fail
-from tensorprog.ir.expr import Expr, evaluate, show, symbols
+from tensorprog.ir.expr import Expr, Num, Op, evaluate, mul, show, symbols
 from tensorprog.ir.program import Axis, Dim, Inner, Instr, Linear, Map, MatMul, Pointwise, Program, Read
 from tensorprog.ir.schedule import schedule
 from tensorprog.ir.tables import count, flat_index, grid, map_table, read_table, shape
@@ -129,17 +130,26 @@ def _maps(instr: Instr) -> tuple[Map, ...]:
 
 def _extent(name: str, e: Expr, sizes: Mapping[str, int], span: Span | None, least: int | None) -> int:
     """The extent as an int of at least `least`; a range (`least` None) may be empty."""
-    what = f"the extent {show(e)} of {_plain_name(name)}"
+    what = f"the extent {_show(e)} of {_plain_name(name)}"
     try:
         value: Any = evaluate(e, sizes)
     except (ArithmeticError, ValueError) as error:
         raise fail(f"{what} has no value{_where(e, sizes)}: {error}", span) from None
     if not math.isfinite(value) or value != int(value):
         raise fail(f"{what} is {float(value):g}{_where(e, sizes)}, not a whole number", span,
-                   f"use sizes for which {show(e)} is whole, or integer division //")
+                   f"use sizes for which {_show(e)} is whole, or integer division //")
     if least is not None and value < least:
         raise fail(f"{what} is {'negative' if value < 0 else 'zero'}{_where(e, sizes)}", span)
     return max(0, int(value))
+
+
+def _show(e: Expr) -> str:
+    """`H / 2` rather than `0.5 * H`."""
+    if isinstance(e, Op) and e.fn == "mul" and isinstance(e.args[0], Num):
+        factor = Fraction(e.args[0].value).limit_denominator(10**6)
+        if factor.numerator == 1:
+            return f"{show(mul(*e.args[1:]))} / {factor.denominator}"
+    return show(e)
 
 
 def _check_count(name: str, extents: list[int], span: Span | None) -> None:

@@ -1,5 +1,6 @@
 """IR -> limit: powers of the width, Z, hat Z and dot Z, gradient independence, the equations of the moments."""
 
 from tensorprog.limit.analyse import Limit, analyse
+from tensorprog.limit.printer import print_limit
 
-__all__ = ["Limit", "analyse"]
+__all__ = ["Limit", "analyse", "print_limit"]

@@ -36,6 +36,7 @@ from tensorprog.limit.asymptotics import Power
 from tensorprog.limit.independence import Verdict, verdict
 from tensorprog.limit.orders import Orders
 from tensorprog.limit.responses import Derivatives, Response, needed
+from tensorprog.limit.simplify import Renaming, simplify
 
 
 @final
@@ -153,17 +154,24 @@ def _assemble(
     check_output(source, out, orders, trained, notes)
     roots = [out] + [n for t in trained for u in t.uses for n in (u.row, u.col) if n is not None]
     reduced = reachable(tuple(leading_instr(i, orders) for i in program.instrs), roots)
-    reduced = reachable(tuple(reduced), roots)
+    small, renaming = simplify(replace(program, instrs=reduced, outputs=(program.output(name),)), frozenset([out]))
+    trained = tuple(replace(t, uses=tuple(map(renaming.use, t.uses))) for t in trained)
+    roots = [out] + [n for t in trained for u in t.uses for n in (u.row, u.col) if n is not None]
+    reduced = reachable(small.instrs, roots)
     kept = {i.var.name for i in reduced}
     return Limit(
-        source, differentiated, name, replace(program, instrs=reduced, outputs=(program.output(name),)),
+        source, differentiated, name, replace(small, instrs=reduced),
         {n: orders.of[n].power for n in kept}, {i.var.name: role(i, orders) for i in reduced},
         frozenset(n for n in kept if program.var(n).dim is None and orders.of[n].random),
         {i.var.name: orders.gain(i).coef for i in reduced if isinstance(i.op, MatMul)},
         {i.var.name: inner_scale(i, orders) for i in reduced if isinstance(i.op, Inner)},
-        trained, tuple(r for r in responses if r.coefficient in kept), orders,
+        trained, tuple(_renamed(r, renaming) for r in responses if r.coefficient in kept), orders,
         verdict(source, program, orders, responses, differentiated is not None), tuple(notes), ntk_error,
     )
+
+
+def _renamed(response: Response, renaming: Renaming) -> Response:
+    return replace(response, target=renaming.name(response.target), leaf=renaming.name(response.leaf))
 
 
 def leading_instr(instr: Instr, orders: Orders) -> Instr:

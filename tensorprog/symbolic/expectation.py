@@ -74,20 +74,22 @@ class Closed:
     def evaluate(self, moments: Moments, params: Mapping[str, Any]) -> tuple[Array, Array]:
         """See `Expectation.evaluate`."""
         value, error = self.sums.evaluate(moments, params)
-        lost = ~(error <= CANCELLED * np.abs(value))
-        lost |= np.broadcast_to(_without_variance(moments), lost.shape)
+        constant = np.broadcast_to(_without_variance(moments), value.shape)
+        lost = constant | ~(error <= CANCELLED * np.abs(value))
         if self.backup is None or not np.any(lost):
             return value, error
         v, e = self.backup.evaluate(_picked(moments, lost), _picked_params(params, lost))
-        better = ~(error[lost] <= e)
+        better = constant[lost] | ~(error[lost] <= e)
         value[lost], error[lost] = np.where(better, v, value[lost]), np.where(better, e, error[lost])
         return value, error
 
 
 def _without_variance(moments: Moments) -> Array:
     """Where an argument is constant: there a jump takes its value, not the mean of both sides."""
-    n = range(sum(moments.sizes))
-    return np.asarray(np.any(np.stack(np.broadcast_arrays(*(moments.cov(i, i) == 0 for i in n))), axis=0))
+    constant = np.zeros((), dtype=bool)
+    for i in range(sum(moments.sizes)):
+        constant = constant | (moments.cov(i, i) == 0)
+    return constant
 
 
 def _picked(moments: Moments, mask: Array) -> Moments:

@@ -159,7 +159,7 @@ class Law:
         if any(p for k, p in enumerate(powers) if k not in (i, j)):
             return value
         h, k, rho, _ = self._standard(i, j)
-        mask = (rho < -0.9) & (h == 0) & (k == 0)
+        mask = (rho < (-0.9 if sum(powers) <= 2 else -0.3)) & (h == 0) & (k == 0)
         if not np.any(mask):
             return value
         a, b, c, det = (

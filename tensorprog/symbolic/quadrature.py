@@ -75,15 +75,15 @@ class Quadrature:
 
 
 def quadrature(left: Expr, left_args: tuple[str, ...], right: Expr, right_args: tuple[str, ...]) -> Quadrature | None:
-    """The quadrature of E[left * right], None when it has too many variables or point masses among several.
+    """The quadrature of E[left * right], None without variables, with too many, or with point masses among several.
 
     Right arguments must not be named as left ones; see `expectation`.
     """
     args = (*left_args, *right_args)
-    factors = separate((left, right), args)
+    factors = separate((left, right), args) if args else None
     if factors is not None and len(factors) <= 2:
         return Quadrature(mul(left, right), args, tuple((i, split_points(e, args[i])) for i, e in factors))
-    if len(args) > MOST_ARGUMENTS or has_dirac(left) or has_dirac(right):
+    if not 0 < len(args) <= MOST_ARGUMENTS or has_dirac(left) or has_dirac(right):
         return None
     return Quadrature(mul(left, right), args, None)
 

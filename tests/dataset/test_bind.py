@@ -7,7 +7,6 @@ from tensorprog.dataset import bind, check_pair
 from tensorprog.errors import TensorProgError
 from tests.writing import program_of
 
-
 MLP = program_of("input x: [d]\nweight W: [n, d] ~ N(0, 1 / d)\nweight v: [n] ~ N(0, 1 / n)\noutput dot(v, W @ x)")
 RNN = program_of(
     "input x[T]: [d]\nweight W: [n, d] ~ N(0, 1 / d)\nweight v: [n] ~ N(0, 1 / n)\n"
@@ -103,7 +102,7 @@ def test_program_without_inputs():
         (MLP, 3.0, ["[N, d]", "single number"]),
         (MLP, np.zeros((0, 3)), ["no examples"]),
         (MLP, np.zeros((3, 0)), ["d is 0"]),
-        (MLP, [], ["[N, d]"]),
+        (MLP, [], ["no examples"]),
         (MLP, np.array([[1.0, 2.0], [np.nan, 0.0]]), ["example 1", "NaN", "[0]"]),
         (RNN, [np.ones((2, 2)), np.full((3, 2), np.inf)], ["example 1", "infinite", "[0, 0]"]),
         (MLP, np.array([["a", "b"]]), ["real numbers", "<U1"]),

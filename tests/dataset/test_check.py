@@ -11,7 +11,8 @@ from tests.writing import program_of
 
 def test_default_sizes_are_small_and_whole():
     program = program_of(
-        "input x[H, W]: [c]\nweight v: [c] ~ N(0, 1)\ng[i in H/8, j in W/2] = x[8*i, 2*j]\n"
+        "input x[H, W]: [c]\nweight v: [n] ~ N(0, 1 / n)\nweight U: [n, c] ~ N(0, 1)\n"
+        "g[i in H/8, j in W/2] = U @ x[8*i, 2*j]\n"
         "output dot(v, mean(i in H/8, j in W/2) g[i, j])"
     )
     assert default_sizes(program) == {"H": 8, "W": 8, "c": 3}
@@ -21,7 +22,8 @@ def test_default_sizes_are_small_and_whole():
 
 def test_mixed_sizes_are_found():
     program = program_of(
-        "input x[S, T]: [c]\nweight v: [c] ~ N(0, 1)\ng[i in (S - 1) / T] = x[i, 0]\n"
+        "input x[S, T]: [c]\nweight v: [n] ~ N(0, 1 / n)\nweight U: [n, c] ~ N(0, 1)\n"
+        "g[i in (S - 1) / T] = U @ x[i, 0]\n"
         "output dot(v, sum(i in (S - 1) / T) g[i])"
     )
     sizes = default_sizes(program)
@@ -31,12 +33,12 @@ def test_mixed_sizes_are_found():
 @pytest.mark.parametrize(
     ("body", "parts"),
     [
-        ("weight K[2]: [n, d] ~ N(0, 1 / d)\ng = sum(p in 0..2) K[p] @ x[p]\noutput dot(v, g)",
-         ["weight K[2]", "[2]"]),
+        ("weight K[4]: [n, d] ~ N(0, 1 / d)\ng = sum(p in T) K[2 * p] @ x[p]\noutput dot(v, g)",
+         ["weight K[4]", "extents [4]"]),
         ("weight K[T - 4]: [n, d] ~ N(0, 1 / d)\ng = sum(p in T) K[p] @ x[p]\noutput dot(v, g)",
          ["weight K[", "not padded"]),
-        ("h[0] = zeros(d)\nfor t in T:\n    h[t + 1] = erf(h[t - 1]) + x[t]\nweight u: [d] ~ N(0, 1)\n"
-         "output dot(u, h[T])", ["h[-1]", "never assigned"]),
+        ("weight U: [n, d] ~ N(0, 1)\nh[0] = zeros(n)\nfor t in T:\n    h[t + 1] = erf(h[t - 1]) + U @ x[t]\n"
+         "output dot(v, h[T])", ["h[-1]", "never assigned"]),
     ],
 )
 def test_reads_outside(body, parts):
@@ -58,8 +60,8 @@ def test_padding_of_inputs_and_families_is_no_mistake():
 
 def test_families_of_too_many_elements_are_refused():
     program = program_of(
-        "input x[T]: [d]\nweight v: [d] ~ N(0, 1)\ns[t in T, u in T] = dot(x[t], x[u])\n"
-        "output dot(v, sum(t in T, u in T) s[t, u] * x[t])"
+        "input x[T]: [d]\nweight v: [n] ~ N(0, 1 / n)\nweight U: [n, d] ~ N(0, 1)\nh[t in T] = U @ x[t]\n"
+        "a[t in T, u in T] = dot(h[t], h[u]) / n\noutput dot(v, sum(t in T, u in T) a[t, u] * h[t])"
     )
     with pytest.raises(TensorProgError, match="elements"):
         check_sizes(program, {"T": 100_000, "d": 1})

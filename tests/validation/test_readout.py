@@ -8,7 +8,6 @@ from tensorprog.finite.readout import readout_weights
 from tensorprog.validation import draw, row_order
 from tests.writing import program_of
 
-
 X = "input x: [d]\n"
 HEAD = "weight W: [n, d] ~ N(0, 1 / d)\nh = relu(W @ x)\n"
 
@@ -56,11 +55,14 @@ def test_frozen_weights_count_in_the_nngp_but_not_in_the_ntk():
 
 
 def test_rows_come_in_the_order_of_the_user():
-    program = program_of("input x[T]: [d]\nweight v: [d] ~ N(0, 1)\noutput f[t in T] = dot(v, x[t])")
+    program = program_of("input x[T]: [d]\nweight U: [n, d] ~ N(0, 1)\nweight v: [n] ~ N(0, 1 / n)\n"
+                         "output f[t in T] = dot(v, U @ x[t])")
     sequences = [np.full((t, 1), 10.0 * k) + np.arange(t)[:, None] for k, t in enumerate((2, 3, 2))]
     result = draw(program, "f", bind(program, sequences), 4, 0)
     everything = np.concatenate(sequences)[:, 0]
-    np.testing.assert_allclose(result.ntk, np.outer(everything, everything), rtol=1e-5)
+    slope = result.outputs[1]  # the output is linear, and everything[1] is 1
+    np.testing.assert_allclose(result.outputs, slope * everything, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(result.ntk, result.ntk[1, 1] * np.outer(everything, everything), rtol=1e-5, atol=1e-6)
 
 
 def test_row_order():

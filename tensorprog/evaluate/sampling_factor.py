@@ -1,0 +1,138 @@
+"""Growing Gaussian families, drawn a block at a time: every block is conditional on those before.
+
+    Z = A Q,   A A^T the covariance,   Q [r, M] the innovations, one row for every direction that was new
+
+Rows of Z whose residual given the earlier ones vanishes (equal inputs, more examples than dimensions) have
+no innovation of their own: they are combinations of the `pivots`, the rows that had one.  A restricted to
+the pivots is lower triangular.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cholesky, lapack, solve_triangular
+from scipy.special import ndtri
+from scipy.stats import qmc
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+TOLERANCE = 1e-12
+"""A residual variance below this part of the variance counts as zero."""
+
+QUASI_DIMENSIONS = 1024
+"""So many innovations come from a Sobol sequence; later ones are pseudo-random."""
+
+MATCHED = 0.25
+"""Innovations have exact sample moments as long as there are fewer than this part of the samples."""
+
+
+class Growing:
+    """An array that grows by rows: `values` is [rows, columns]."""
+
+    def __init__(self, columns: int) -> None:
+        self._store: Floats = np.zeros((16, columns))
+        self._rows = 0
+
+    @property
+    def values(self) -> Floats:
+        """The rows so far."""
+        return self._store[: self._rows]
+
+    def append(self, block: Floats) -> None:
+        """Adds the rows of `block`."""
+        rows = self._rows + len(block)
+        if rows > len(self._store):
+            store = np.zeros((max(rows, 2 * len(self._store)), self._store.shape[1]))
+            store[: self._rows] = self.values
+            self._store = store
+        self._store[self._rows : rows] = block
+        self._rows = rows
+
+
+class Innovations:
+    """A stream of independent standard normal rows [M].
+
+    The first rows are a scrambled Sobol sequence.  As long as there are few, each row is made orthogonal to
+    the constant and to all rows before, with mean square 1: sample covariances of combinations are then exact.
+    """
+
+    def __init__(self, samples: int, expected: int, seed: np.random.SeedSequence) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.quasi = sobol_normals(samples, min(expected, QUASI_DIMENSIONS), self.rng)
+        self.samples, self.drawn = samples, 0
+        self.basis = Growing(samples)
+
+    def draw(self, count: int) -> Floats:
+        """The next rows, [count, M]."""
+        quasi = self.quasi[self.drawn : self.drawn + count]
+        fresh = np.concatenate([quasi, self.rng.standard_normal((count - len(quasi), self.samples))])
+        self.drawn += count
+        return self._matched(fresh) if self.drawn <= MATCHED * self.samples else fresh
+
+    def _matched(self, rows: Floats) -> Floats:
+        basis = self.basis.values
+        rows = rows - rows.mean(axis=1, keepdims=True)
+        rows -= (rows @ basis.T / self.samples) @ basis
+        factor = cholesky(rows @ rows.T / self.samples, lower=True)
+        rows = solve_triangular(factor, rows, lower=True)
+        self.basis.append(rows)
+        return rows
+
+
+def sobol_normals(samples: int, dimensions: int, rng: np.random.Generator) -> Floats:
+    """The first points of a scrambled Sobol sequence as normal variables, [dimensions, samples]."""
+    if dimensions == 0:
+        return np.zeros((0, samples))
+    points = qmc.Sobol(dimensions, scramble=True, seed=rng).random_base2(max(samples - 1, 0).bit_length())
+    normals: Floats = ndtri(np.ascontiguousarray(points[:samples].T) + 2.0**-31)
+    return normals
+
+
+class Factor:
+    """The factor A of a growing family, for its pivots, and their innovations."""
+
+    def __init__(self, samples: int) -> None:
+        self.rank = 0
+        self.triangle: Floats = np.zeros((0, 0))
+        self.innovations = Growing(samples)
+
+    def extend(self, own: Floats, cross: Floats, draw: Callable[[int], Floats]) -> tuple[Floats, Ints]:
+        """Draws rows with covariance `own` [b, b] among themselves and `cross` [b, rank] with the pivots.
+
+        Returns the rows, [b, M], and which of them became pivots, in this order.
+        """
+        known = solve_triangular(self.triangle, cross.T, lower=True).T if self.rank else cross
+        scale = np.sqrt(np.maximum(np.diag(own), 0.0))
+        unit = np.where(scale > 0, 1 / np.where(scale > 0, scale, 1.0), 0.0)
+        fresh, pivots = pivoted_cholesky((own - known @ known.T) * unit[:, None] * unit)
+        fresh *= scale[:, None]
+        values = known @ self.innovations.values
+        if len(pivots):
+            new = draw(len(pivots))
+            values += fresh @ new
+            self._grow(known[pivots], fresh[pivots], new)
+        return values, pivots
+
+    def _grow(self, known: Floats, fresh: Floats, new: Floats) -> None:
+        old, size = self.rank, self.rank + len(fresh)
+        triangle = np.zeros((size, size))
+        triangle[:old, :old] = self.triangle
+        triangle[old:, :old], triangle[old:, old:] = known, fresh
+        self.triangle, self.rank = triangle, size
+        self.innovations.append(new)
+
+
+def pivoted_cholesky(matrix: Floats) -> tuple[Floats, Ints]:
+    """L [b, r] with L L^T = matrix up to TOLERANCE, and the r rows on which L is lower triangular."""
+    if not len(matrix) or matrix.diagonal().max() <= TOLERANCE:
+        return np.zeros((len(matrix), 0)), np.zeros(0, dtype=np.int64)
+    result: tuple[Any, ...] = lapack.dpstrf(matrix, lower=1, tol=TOLERANCE)
+    lower, order, rank = np.tril(result[0])[:, : result[2]], result[1] - 1, int(result[2])
+    factor = np.zeros_like(lower)
+    factor[order] = lower
+    return factor, order[:rank].astype(np.int64)

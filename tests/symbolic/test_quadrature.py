@@ -1,0 +1,141 @@
+"""Tier 2: values, and error estimates that hold."""
+
+from __future__ import annotations
+
+import mpmath as mp
+import numpy as np
+import pytest
+
+from tensorprog.ir.expr import ONE
+from tensorprog.symbolic.expectation import Moments, Request, plan
+
+SMOOTH = {
+    "tanh": "tanh(u)",
+    "sigmoid": "sigmoid(u)",
+    "softplus": "softplus(u)",
+    "swish": "u*sigmoid(u)",
+    "mish": "u*tanh(softplus(u))",
+    "rational": "1/(1+u^2)",
+    "softsign": "u/(1+abs(u))",
+    "atan": "atan(u)",
+    "sharp sigmoid": "sigmoid(10*u-3)",
+    "gelu by tanh": "0.5*u*(1+tanh(0.7978845608*(u+0.044715*u^3)))",
+    "kinked": "max(tanh(u),0.3)*u",
+}
+LAWS = [(1.0, 1.0, 0.5, 0.0, 0.0), (2.0, 0.5, -0.7, 0.0, 0.0), (1.3, 0.7, 0.3, 0.4, -0.8)]
+
+
+@pytest.mark.parametrize("name", [n for n in SMOOTH if n != "kinked"])
+def test_agrees_with_brute_force(tools, name):
+    """Three laws, to 1e-10."""
+    text = SMOOTH[name]
+    p = tools.pair(text, text)
+    assert p.tier == "quadrature"
+    f = tools.parse(text)
+    for a, b, c, m, n in LAWS:
+        value, error = p.evaluate(tools.moments(a, b, c, m, n), {})
+        assert float(value) == pytest.approx(tools.brute_pair(f, f, a, b, c, m, n), rel=1e-10)
+        assert float(error) < 1e-10 * abs(float(value))
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+@pytest.mark.parametrize("variance", [1e-6, 1.0, 100.0, 1e3])
+def test_equal_and_opposite_inputs(tools, name, variance):
+    """rho = 1 and -1 against mpmath, as one-dimensional integrals."""
+    text = SMOOTH[name]
+    functions = {"tanh": mp.tanh, "sigmoid": lambda x: 1 / (1 + mp.exp(-x)), "atan": mp.atan, "abs": abs, "max": max}
+    functions["softplus"] = lambda x: mp.log1p(mp.exp(x))
+    code = compile(text.replace("^", "**"), text, "eval")
+
+    def f(u):
+        return eval(code, {"__builtins__": {}}, functions | {"u": u})
+
+    with mp.workdps(20):
+        s = mp.sqrt(variance)
+        kink = float(mp.atanh(0.3))
+        inner = [x for x in (-50, -10, -3, -1, -kink, 0, 0.1, 0.3, kink, 0.5, 1, 3, 10, 50) if abs(x) < 12 * s]
+        ends = sorted({*(float(x / s) for x in inner), -13, -6, -3, -1.5, 1.5, 3, 6, 13})
+        wanted = [float(mp.quad(lambda x, t=t: f(s * x) * f(t * s * x) * mp.npdf(x), ends)) for t in (1, -1)]
+    moments = tools.moments(variance, variance, [variance, -variance])
+    value, error = tools.pair(text, text).evaluate(moments, {})
+    assert value == pytest.approx(wanted, rel=1e-8)
+    assert np.all(np.abs(value - wanted) <= 5 * error + 1e-12 * np.abs(wanted))
+
+
+@pytest.mark.parametrize("text", ["max(u,0)", "step(u)", "abs(u)", "erf(u)", "u*normcdf(u)", "exp(-u^2)", "min(max(u,-1),1)"])
+def test_error_estimates_hold(tools, text):
+    """Quadrature of functions with closed forms, over a hard grid: 1e-8 relative, and within the estimate."""
+    a, b = np.meshgrid([1e-6, 1e-2, 1.0, 1e3], [0.5, 1e3])
+    rho = np.array([-1, -1 + 1e-12, -1 + 1e-6, -0.99, -0.5, 0.0, 0.9, 1 - 1e-4, 1 - 1e-9, 1])
+    a, b, rho = a.ravel()[:, None], b.ravel()[:, None], rho[None]
+    moments = tools.moments(a, b, rho * np.sqrt(a * b), 0.0, 0.2)
+    exact, slack = tools.pair(text, text).evaluate(moments, {})
+    value, error = tools.pair(text, text, "quadrature").evaluate(moments, {})
+    size = np.sqrt(np.abs(exact[:, -1:]) * np.abs(exact[:, -1:])) + np.abs(exact)
+    assert np.all(np.abs(value - exact) <= 1e-8 * np.maximum(np.abs(exact), 1e-5 * size))
+    assert np.all(np.abs(value - exact) <= 5 * (error + slack) + 1e-13 * size)
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_means(tools, name):
+    """E f(u) over arrays of laws; variance 0 gives the value."""
+    mean, variance = np.array([[0.0, -0.5]]), np.array([[1.0], [0.0], [30.0]])
+    moments = Moments(mean[None], variance[None, None], np.empty((0, 1, 1)), np.empty((0, 0, 1, 1)), np.empty((1, 0, 1, 1)))
+    value, error = tools.mean(SMOOTH[name]).evaluate(moments, {})
+    assert value.shape == error.shape == (3, 2)
+    f = tools.parse(SMOOTH[name])
+    if name != "kinked":
+        for i, v in enumerate((1.0, None, 30.0)):
+            if v is not None:
+                assert value[i] == pytest.approx([tools.brute_mean(f, m, v) for m in mean[0]], rel=1e-9)
+    assert np.all(error <= 1e-9 * np.abs(value) + 1e-15)
+
+
+def test_marginals_broadcast(tools):
+    """[S0, A, 1] and [S0, 1, B] marginals with [S0, A, B] covariances, as the flat computation."""
+    rng = np.random.default_rng(2)
+    x, y = rng.normal(size=(2, 5, 3)), rng.normal(size=(2, 4, 3))
+    a, b = np.sum(x * x, -1)[:, :, None], np.sum(y * y, -1)[:, None, :]
+    c = np.einsum("sik,sjk->sij", x, y)
+    p = tools.pair("tanh(u)", "u*sigmoid(u)")
+    zeros = np.zeros((1, 1, 1, 1))
+    value, error = p.evaluate(Moments(zeros, a[None, None], zeros, b[None, None], c[None, None]), {})
+    assert value.shape == error.shape == (2, 5, 4)
+    flat, _ = p.evaluate(tools.moments(*(np.broadcast_to(t, c.shape).ravel() for t in (a, b, c))), {})
+    assert value.ravel() == pytest.approx(flat, rel=1e-12)
+
+
+def test_parameters_are_grouped(tools):
+    """Per-entry parameters give what scalar ones give."""
+    p = tools.pair("tanh(g*u)", "sigmoid(u+h)")
+    g, h = np.array([0.5, 2.0, 0.5]), np.array([1.0, -1.0, 1.0])
+    moments = tools.moments(*(np.full(3, x) for x in LAWS[2]))
+    value, _ = p.evaluate(moments, {"g": g, "h": h})
+    single = [float(p.evaluate(tools.moments(*LAWS[2]), {"g": x, "h": y})[0]) for x, y in zip(g, h, strict=True)]
+    assert value == pytest.approx(single, rel=1e-12)
+
+
+def test_smooth_functions_of_several_arguments(tools):
+    """A softmax over two logits sums to one; tanh(u) sigmoid(v) within one run separates."""
+    cov = np.array([[1.0, 0.3], [0.3, 0.5]])
+    mean = np.array([0.2, -0.4])
+    moments = Moments(mean, cov, np.empty(0), np.empty((0, 0)), np.empty((2, 0)))
+    parts = [f"exp({x})/(exp(u)+exp(v))" for x in "uv"]
+    values = [plan(Request(tools.parse(t), ("u", "v"), ONE, ())).evaluate(moments, {}) for t in parts]
+    assert float(values[0][0] + values[1][0]) == pytest.approx(1, rel=1e-12)
+    product = plan(Request(tools.parse("tanh(u)*sigmoid(v)"), ("u", "v"), ONE, ())).evaluate(moments, {})[0]
+    pair = tools.pair("tanh(u)", "sigmoid(u)").evaluate(tools.moments(1.0, 0.5, 0.3, 0.2, -0.4), {})[0]
+    assert float(product) == pytest.approx(float(pair), rel=1e-12)
+
+
+def test_too_many_arguments_are_left_to_sampling(tools):
+    """Five Gaussians in a function without closed form."""
+    f = tools.parse("tanh(a*b*c*d*e)")
+    assert plan(Request(f, ("a", "b", "c", "d", "e"), ONE, ())) is None
+
+
+def test_forced_tiers(tools):
+    """prefer="closed" where there is none gives None."""
+    assert tools.pair("tanh(u)", "u", "closed") is None
+    assert tools.pair("max(u,0)", "u", "closed").tier == "closed"
+    assert tools.pair("max(u,0)", "u", "quadrature").tier == "quadrature"
