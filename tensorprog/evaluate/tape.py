@@ -28,6 +28,7 @@ from tensorprog.ir.expr import Expr
 from tensorprog.ir.program import Inner, Instr, Linear, MatMul, MaxOver, Pointwise, Read, Term
 from tensorprog.ir.tables import Ints, Sizes, coefficients, count, flat_index, grid, map_table, read_table, shape
 from tensorprog.limit.analyse import Limit, TrainedWeight
+from tensorprog.limit.equations import twin
 from tensorprog.limit.moments import Gaussian, MeanOf, MomentOf, Moments, Side
 from tensorprog.limit.moments import Product as ProductEquation
 
@@ -398,12 +399,12 @@ class Tape:
         rows = [t.row for t in taps]
         li, rj = (x.ravel() for x in np.meshgrid(np.arange(len(rows[0])), np.arange(len(rows[1])), indexing="ij"))
         row = self._row_moment(uses[0].row, uses[1].row, rows[0][li], rows[1][rj])
-        twin = [self._twin(u) for u in uses]
+        twins = [twin(self.program, u) for u in uses]
         scale = float(ex.evaluate(part.scale, self.sizes[0]))
         alive = np.flatnonzero(row[1] > 0) if row[0] != ("one",) else np.arange(len(li))
-        if twin[0] is not None and twin[1] is not None:
-            col = self.moment(twin[0], twin[1], rows[0][li[alive]], rows[1][rj[alive]])
-            scale /= float(ex.evaluate(self.limit.gains[twin[0]], self.sizes[0]))
+        if twins[0] is not None and twins[1] is not None:
+            col = self.moment(twins[0], twins[1], rows[0][li[alive]], rows[1][rj[alive]])
+            scale /= float(ex.evaluate(self.limit.gains[twins[0]], self.sizes[0]))
         else:
             col = self.ask(("ghost", part.weight, str(a), str(b)), li[alive], rj[alive], len(rows[0]), len(rows[1]))
         outs = taps[0].out[li[alive]], taps[1].out[rj[alive]]
@@ -421,18 +422,6 @@ class Tape:
         a, b = self.selves[0].scalar(key[1], li), self.selves[1].scalar(key[2], rj)
         factor = Factor(ex.mul(ex.Sym("a"), ex.Sym("b")), {"a": ("left", *a), "b": ("right", *b)}, {})
         self.blocks.append(Product(key, own, (factor,), ()))
-
-    def _twin(self, use: Any) -> str | None:
-        """The matrix product whose covariance is the sum over the columns of a use, if the program has it."""
-        if use.col is None or any(a for a in self.program.var(self.limit.output_var).axes):
-            return None
-        for i in self.program.instrs:
-            op = i.op
-            if (isinstance(op, MatMul) and op.weight == use.weight and op.operand == use.col and op.windex == use.windex
-                    and op.map.domain == use.domain and op.map.target == use.row_index and op.map.source == use.col_index
-                    and op.coef == use.coef):
-                return i.var.name
-        return None
 
     # ------------------------------------------------------------ order
 

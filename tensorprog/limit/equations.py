@@ -13,7 +13,7 @@ from typing import final
 
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import ONE, Expr, Sym, show
-from tensorprog.ir.program import Axis, Inner, Instr, Linear, MatMul, Pointwise, Read, Term, Use, identity
+from tensorprog.ir.program import Axis, Inner, Instr, Linear, MatMul, Program, Read, Term, Use, identity
 from tensorprog.limit.analyse import Limit
 from tensorprog.limit.moments import Gaussian, MeanOf, MomentOf, Moments, Product, Side, Unservable
 
@@ -98,6 +98,8 @@ class _Writer:
         a, b = self.program.instr(u), self.program.instr(v)
         i, j = identity(a.var.axes), primed(identity(b.var.axes), b.var.axes)
         left = f"E[{_element(u, i)} {_element(v + chr(39), j)}]"
+        if isinstance(a.op, Linear) and isinstance(b.op, Linear) and len(b.op.terms) > 1:
+            return Equation(left, self._sum(a, a.op, lambda name, at: self._against_sum(name, at, b), False))
         if isinstance(a.op, Linear):
             return Equation(left, self._sum(a, a.op, lambda name, at: self._pair(name, at, v, j), False))
         if isinstance(b.op, Linear):
@@ -110,6 +112,12 @@ class _Writer:
             return Equation(left, "by sampling", str(reason))
         tiers = sorted({g.expectation.tier for p in products for g in p.groups if isinstance(g, Gaussian)})
         return Equation(left, " + ".join(self._product(p) for p in products) or "0", ", ".join(tiers))
+
+    def _against_sum(self, u: str | None, i: tuple[Expr, ...], b: Instr) -> str:
+        """E[u b'] with the sum b written out."""
+        assert isinstance(b.op, Linear)
+        text = self._sum(b, b.op, lambda name, at: self._pair(u, i, name, at), True)
+        return f"({text})" if " + " in text else text
 
     def _pair(self, u: str | None, i: tuple[Expr, ...], v: str | None, j: tuple[Expr, ...]) -> str:
         if u is None:
@@ -226,12 +234,23 @@ class _Writer:
     def trained(self, k: int) -> Equation:
         """The part of the NTK of one weight."""
         part = self.limit.trained[k]
-        pairs = [self._use_pair(a, b) for a in part.uses for b in part.uses]
-        factor = "" if part.scale == ONE else f"{show(part.scale)} * "
+        twins = [twin(self.program, u) for u in part.uses]
+        scale = part.scale
+        if all(t is not None for t in twins):
+            scale = ex.div(scale, self.limit.gains[twins[0] or ""])
+        pairs = [self._use_pair(a, b, s, t) for a, s in zip(part.uses, twins, strict=True) for b, t in zip(part.uses, twins, strict=True)]
+        factor = "" if scale == ONE else f"{show(scale)} * "
         text = " + ".join(p for p in pairs if p) or "0"
         return Equation(part.weight, f"{factor}({text})" if factor and len(pairs) > 1 else factor + text)
 
-    def _use_pair(self, a: Use, b: Use) -> str:
+    def _use_pair(self, a: Use, b: Use, s: str | None, t: str | None) -> str:
+        """E[row row'] times the sum of E[col col'] over taps, which is the moment of the products themselves."""
+        if s is not None and t is not None:
+            axes = self.program.var(a.row).axes, self.program.var(b.row).axes
+            i, j = identity(axes[0]), primed(identity(axes[1]), axes[1])
+            row, col = self.moment(a.row, i, b.row, j), self.moment(s, i, t, j)
+            both = axes[0] + tuple(Axis(x.index + "'", x.extent) for x in axes[1])
+            return "" if "0" in (row, col) else _over(both) + f"{row} * {col}"
         axes = b.domain
         row = self.moment(a.row, a.row_index, b.row, primed(b.row_index, axes)) if self.program.var(a.row).dim is not None else "1"
         if row == "0":
@@ -244,15 +263,26 @@ class _Writer:
         return _over(both) + " * ".join([*tied, *parts]) if parts else "1"
 
 
+def twin(program: Program, use: Use) -> str | None:
+    """The matrix product g = W h whose gradient dg (x) h a use is."""
+    for i in program.instrs:
+        op = i.op
+        if (isinstance(op, MatMul) and use.col is not None and (op.weight, op.operand, op.windex) == (use.weight, use.col, use.windex)
+                and (op.map.domain, op.map.target, op.map.source) == (use.domain, use.row_index, use.col_index)
+                and op.coef == use.coef and not use.out):
+            return i.var.name
+    return None
+
+
 def solve(target: tuple[Expr, ...], domain: tuple[Axis, ...], axes: tuple[Axis, ...]) -> tuple[dict[str, Expr], tuple[Axis, ...], list[Expr]]:
     """The domain's indices in those of the result; the free ones that are summed; conditions that remain."""
     back: dict[str, Expr] = {}
     conditions: list[Expr] = []
     for axis, e in zip(axes, target, strict=True):
         free = [a.index for a in domain if a.index in ex.symbols(e) and a.index not in back]
-        rest = ex.add(e, ex.neg(Sym(free[0]))) if len(free) == 1 else None
-        if rest is not None and free[0] not in ex.symbols(rest):
-            back[free[0]] = ex.add(Sym(axis.index), ex.neg(rest))
+        free = [f for f in free if f not in ex.symbols(ex.add(e, ex.neg(Sym(f))))]
+        if free:
+            back[free[0]] = ex.add(Sym(axis.index), ex.neg(ex.add(e, ex.neg(Sym(free[0])))))
         else:
             conditions.append(Sym(f"{show(ex.substitute(e, back))} = {axis.index}"))
     return back, tuple(a for a in domain if a.index not in back), conditions
@@ -281,4 +311,3 @@ def _wrapped(e: Expr) -> str:
     return f"({text})" if " + " in text or " - " in text else text
 
 
-__all__ = ["Derivation", "Equation", "Pointwise", "derive"]

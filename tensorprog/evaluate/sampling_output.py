@@ -1,0 +1,113 @@
+"""The NNGP of a scalar output that is linear in random scalars: they are not drawn, their covariance is known.
+
+    f = sum over leaves of B s   ->   E[f f'] = sum over pairs of leaves of B Cov(s, s') B'^T
+
+Leaves are random inner products (a readout) and scalar weights (its bias); B is made of known numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tensorprog.evaluate.sampling_factor import Floats
+from tensorprog.evaluate.sampling_inners import Laws, Rows, covariance, is_fresh, rows_of
+from tensorprog.evaluate.sampling_products import contributions_of, mixed
+from tensorprog.finite.forward import State, take
+from tensorprog.ir.expr import evaluate
+from tensorprog.ir.program import Inner, Linear, MatMul, Term
+from tensorprog.ir.schedule import Step
+from tensorprog.ir.tables import coefficients, count
+from tensorprog.limit.analyse import Limit
+
+
+def leaves_of(limit: Limit) -> frozenset[str] | None:
+    """The random scalars in which the output is linear with known coefficients; None when it is not."""
+    leaves: set[str] = set()
+
+    def walk(name: str, path: frozenset[str]) -> bool:
+        op = limit.program.instr(name).op
+        if name not in limit.random:
+            return True
+        if is_fresh(limit, name) or isinstance(op, MatMul):
+            leaves.add(name)
+            return True
+        if not isinstance(op, Linear) or name in path:
+            return False
+        if any(s.var in limit.random for t in op.terms for s in t.scalars):
+            return False
+        return all(walk(t.operand, path | {name}) for t in op.terms if t.operand is not None)
+
+    return frozenset(leaves) if walk(limit.output_var, frozenset()) and leaves else None
+
+
+def roots_of(limit: Limit, leaves: frozenset[str]) -> frozenset[str]:
+    """What has to be computed for the covariance: the vectors of the leaves, and the coefficients on the way."""
+    roots: set[str] = set()
+    waiting = [limit.output_var]
+    while waiting:
+        op = limit.program.instr(waiting.pop()).op
+        if isinstance(op, Inner):
+            roots.update(r.var for r in (op.left, op.right) if r is not None)
+        elif isinstance(op, Linear):
+            roots.update(s.var for t in op.terms for s in t.scalars)
+            waiting += [t.operand for t in op.terms if t.operand is not None and t.operand in limit.random]
+    return frozenset(roots)
+
+
+def weights_of(limit: Limit, leaves: frozenset[str], state: State) -> dict[str, Floats]:
+    """B for every leaf: [outputs, elements of the leaf, examples]."""
+    found: dict[str, Floats] = {}
+    outputs = count(limit.program.var(limit.output_var).axes, state.env)
+    start = np.repeat(np.eye(outputs)[:, :, None], state.group.examples, axis=2)
+    waiting = [(limit.output_var, start)]
+    while waiting:
+        name, weight = waiting.pop()
+        if name in leaves:
+            found[name] = found[name] + weight if name in found else weight
+            continue
+        instr = limit.program.instr(name)
+        if name not in limit.random or not isinstance(instr.op, Linear):
+            continue
+        for term in instr.op.terms:
+            if term.operand is not None:
+                waiting.append((term.operand, _back(name, term, weight, limit, state)))
+    return found
+
+
+def _back(name: str, term: Term, weight: Floats, limit: Limit, state: State) -> Floats:
+    """B of the operand of a term from B of the sum."""
+    assert term.operand is not None
+    instr = limit.program.instr(name)
+    size = count(limit.program.var(term.operand).axes, state.env)
+    step = Step(instr, np.arange(count(instr.var.axes, state.env)))
+    table = state.plan.pairs(step, term.map, term.operand)
+    scale = np.repeat(coefficients(term.coef, table, state.env)[:, None], weight.shape[2], axis=1)
+    for s in term.scalars:
+        scale *= take(state.value(s.var), state.plan.find(s, table.index, len(table)))
+    result = np.zeros((weight.shape[0], size, weight.shape[2]))
+    np.add.at(result, (slice(None), table.source), weight[:, table.target] * scale)
+    return result
+
+
+def output_covariance(limit: Limit, leaves: frozenset[str], states: Sequence[State], laws: Laws) -> Floats:
+    """E[f f'] over all groups, [samples, samples], samples group by group, example by example."""
+    weights = [weights_of(limit, leaves, state) for state in states]
+    blocks = [[np.zeros(0)] * len(states) for _ in states]
+    rows = [{name: _rows(limit, name, state) for name in leaves} for state in states]
+    for g in range(len(states)):
+        for h in range(g + 1):
+            blocks[g][h] = _block(weights[g], weights[h], rows[g], rows[h], laws)
+            blocks[h][g] = blocks[g][h].T
+    return np.block(blocks)
+
+
+def _rows(limit: Limit, name: str, state: State) -> Rows | Step:
+    instr = limit.program.instr(name)
+    step = Step(instr, np.arange(count(instr.var.axes, state.env)))
+    if not isinstance(instr.op, Inner):
+        return step
+    op = instr.op
+    elements = (state.plan.elements(step, op.left), state.plan.elements(step, op.right or op.left))
+    return rows_of(name, op, elements, state)

@@ -1,0 +1,217 @@
+"""The command line: output, files, exit codes, and that no mistake shows a traceback."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tensorprog.cli.main import run
+
+MLP = """program mlp(phi = relu, sw = 1.4):
+    width n = 64
+    input x: [d]
+    weight W: [n, d] ~ N(0, sw^2 / d)
+    weight v: [n] ~ N(0, 1 / n)
+    output dot(v, phi(W @ x))
+"""
+
+
+@pytest.fixture
+def mlp(tmp_path, monkeypatch):
+    (tmp_path / "mlp.tp").write_text(MLP)
+    monkeypatch.chdir(tmp_path)
+    return "mlp.tp"
+
+
+def call(capsys, *arguments: str) -> tuple[int, str, str]:
+    code = run([str(a) for a in arguments])
+    shown = capsys.readouterr()
+    assert "Traceback" not in shown.err + shown.out
+    return code, shown.out, shown.err
+
+
+def test_check(capsys, mlp):
+    code, out, err = call(capsys, "check", mlp)
+    assert code == 0 and "gradient independence holds" in out and err == ""
+    assert call(capsys, "check", mlp, "--quiet") == (0, "", "")
+
+
+def test_check_as_json(capsys, mlp):
+    code, out, _ = call(capsys, "check", mlp, "--json", "--set", "sw=2")
+    data = json.loads(out)
+    assert code == 0 and data["ok"] and data["outputs"][0]["independent"]
+
+
+def test_warnings_go_to_standard_error(capsys, mlp, tmp_path):
+    (tmp_path / "w.tp").write_text(MLP.replace("sw = 1.4", "sw = 1.4, q = 1"))
+    code, out, err = call(capsys, "check", "w.tp")
+    assert code == 0 and "w.tp:1:" in err and "'q'" in err and "warning" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["check", "missing.tp"], "there is no file"),
+        (["check", "."], "directory"),
+        (["check", "mlp.tp", "--set", "sw"], "name=value"),
+        (["check", "mlp.tp", "--set", "depth=3"], "no parameter 'depth'"),
+        (["check", "mlp.tp", "--set", "phi=rleu"], "rleu"),
+        (["check", "mlp.tp", "--program", "q"], "no program 'q'"),
+        (["derive", "mlp.tp", "--output", "q"], "no output 'q'"),
+        (["kernel", "mlp.tp"], "needs data"),
+        (["kernel", "mlp.tp", "--data", "missing.npy"], "no data file"),
+        (["kernel", "mlp.tp", "--data", "mnist"], "mnist"),
+        (["kernel", "mlp.tp", "--data", "iris", "--n", "0"], "--n"),
+        (["kernel", "mlp.tp", "--data", "iris", "--n", "3", "--out", "no/such/K.npz"], "cannot write"),
+        (["validate", "mlp.tp", "--widths", "8,x"], "8,x"),
+        (["validate", "mlp.tp", "--widths", "0"], "positive"),
+        (["run", "mlp.tp", "--data", "mnist"], "mnist"),
+        (["show", "mlp.tp", "--stage", "tokens"], "tokens"),
+        (["nothing"], "nothing"),
+        (["check"], "FILE"),
+    ],
+)
+def test_mistakes_exit_with_2(capsys, mlp, arguments, part):
+    code, out, err = call(capsys, *arguments)
+    assert code == 2 and part in err and out == ""
+
+
+def test_mistakes_in_the_file_show_the_place(capsys, mlp, tmp_path):
+    (tmp_path / "bad.tp").write_text(MLP.replace("phi(W @ x)", "phi(V @ x)"))
+    code, _, err = call(capsys, "check", "bad.tp")
+    assert code == 2 and "bad.tp:6:" in err and "^" in err and "'V'" in err
+    code, out, _ = call(capsys, "check", "bad.tp", "--json")
+    (diagnostic,) = json.loads(out)["diagnostics"]
+    assert code == 2 and diagnostic["line"] == 6 and diagnostic["severity"] == "error"
+
+
+@pytest.mark.parametrize("stage", ["syntax", "ir", "gradient", "limit", "schedule"])
+def test_every_stage_is_shown(capsys, mlp, stage):
+    code, out, _ = call(capsys, "show", mlp, "--stage", stage)
+    assert code == 0 and "W" in out
+
+
+def test_the_shown_syntax_is_the_program(capsys, mlp):
+    _, out, _ = call(capsys, "show", mlp, "--stage", "syntax")
+    assert out.strip() == MLP.strip()
+
+
+def test_fmt(capsys, mlp, tmp_path):
+    file = tmp_path / "messy.tp"
+    file.write_text(MLP.replace("W @ x", "W@x"))
+    assert call(capsys, "fmt", file)[:2] == (0, MLP)
+    assert call(capsys, "fmt", "--check", file)[0] == 1
+    assert file.read_text() != MLP
+    assert call(capsys, "fmt", "-w", file)[0] == 0
+    assert file.read_text() == MLP
+    assert call(capsys, "fmt", "--check", file)[0] == 0
+
+
+def test_derive(capsys, mlp):
+    assert "NNGP" in call(capsys, "derive", mlp)[1]
+    assert "\\" in call(capsys, "derive", mlp, "--format", "latex")[1]
+
+
+def test_kernel_writes_what_the_api_gives(capsys, mlp, tmp_path):
+    import tensorprog
+
+    x, z = np.random.default_rng(0).normal(size=(2, 4, 3))
+    np.save("x.npy", x)
+    np.savetxt("z.csv", z, delimiter=",", header="a,b,c", comments="")
+    code, out, _ = call(capsys, "kernel", mlp, "--data", "x.npy", "--data2", "z.csv", "--out", "K.npz", "--n", "3")
+    assert code == 0 and "3 x 3" in out and "closed" in out
+    found = np.load("K.npz")
+    assert set(found) == {"nngp", "ntk"}
+    np.testing.assert_allclose(found["ntk"], tensorprog.load(mlp).ntk(x[:3], z[:3]), rtol=1e-12)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["K.npz", "mlp.tp", "x.npy", "z.csv"]
+
+
+def test_kernel_options(capsys, mlp):
+    code, out, _ = call(capsys, "kernel", mlp, "--data", "iris", "--n", "4", "--only", "nngp", "--tier", "sampling",
+                        "--samples", "64", "--json")
+    data = json.loads(out)
+    assert code == 0 and "ntk" not in data and data["nngp"]["largest_standard_error"] > 0
+
+
+def test_a_failed_command_leaves_the_old_file(capsys, mlp):
+    with open("K.npz", "w") as old:
+        old.write("old")
+    np.save("x.npy", np.array([[1.0, np.nan]]))
+    code, _, err = call(capsys, "kernel", mlp, "--data", "x.npy", "--out", "K.npz")
+    assert code == 2 and "NaN" in err and open("K.npz").read() == "old"
+
+
+def test_validate_agrees(capsys, mlp, tmp_path):
+    code, out, _ = call(capsys, "validate", mlp, "--widths", "32,64,128,256", "--seeds", "24", "--plot", "c.png")
+    assert code == 0 and "verdict: agrees" in out and (tmp_path / "c.png").stat().st_size > 1000
+    code, _, err = call(capsys, "validate", mlp, "--widths", "8,16", "--seeds", "2", "--plot", "c.xyz")
+    assert code == 2 and "xyz" in err and not (tmp_path / "c.xyz").exists()
+
+
+def test_validate_exits_with_1_when_it_disagrees(capsys, mlp, monkeypatch):
+    from tensorprog import api
+
+    wrong = api.load(MLP, sw=2)
+    monkeypatch.setattr(api.Network, "limit", lambda self, output=None: api.analyse(wrong.program, output))
+    code, out, _ = call(capsys, "validate", mlp, "--widths", "32,64,128,256", "--seeds", "24")
+    assert code == 1 and "verdict: disagrees" in out
+
+
+def test_run(capsys, mlp, tmp_path):
+    code, out, _ = call(capsys, "run", mlp, "--n", "90", "--seconds", "1", "--plot", "p.png")
+    assert code in (0, 1) and "test accuracy" in out and "verdict" in out and "NNGP" in out
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    code, out, _ = call(capsys, "run", mlp, "--data", "diabetes", "--n", "60", "--seconds", "1", "--json")
+    scores = json.loads(out)["outputs"]["output"]["scores"]
+    assert scores["nngp"]["measure"] == "R^2"
+
+
+def test_run_without_inputs(capsys, mlp, tmp_path):
+    (tmp_path / "s.tp").write_text(
+        "program s():\n    width n = 64\n    weight g: [n] ~ N(0, 1)\n    output a = avg(g^2)\n    output b = avg(g^4)\n"
+    )
+    code, out, _ = call(capsys, "run", "s.tp", "--seconds", "1")
+    assert code in (0, 1) and "a in the limit: [1.]" in out and "b in the limit: [3.]" in out
+    assert (tmp_path / "s_a.png").exists() and (tmp_path / "s_b.png").exists()
+
+
+def test_interrupt_and_memory(capsys, mlp, monkeypatch):
+    from tensorprog import api
+
+    def raising(error):
+        def broken(self):
+            raise error
+        return broken
+
+    monkeypatch.setattr(api.Network, "check", raising(KeyboardInterrupt()))
+    assert call(capsys, "check", mlp)[0] == 130
+    monkeypatch.setattr(api.Network, "check", raising(MemoryError()))
+    code, _, err = call(capsys, "check", mlp)
+    assert code == 2 and "not enough memory" in err
+    monkeypatch.setattr(api.Network, "check", raising(ZeroDivisionError("x")))
+    code, _, err = call(capsys, "check", mlp)
+    assert code == 1 and "please report" in err
+
+
+def test_help_and_version(capsys):
+    code, out, _ = call(capsys, "--help")
+    assert code == 0 and all(name in out for name in ("check", "derive", "kernel", "validate", "run"))
+    assert call(capsys, "kernel", "--help")[0] == 0
+    assert "0.1.0" in call(capsys, "--version")[1]
+
+
+def test_a_closed_pipe_is_quiet(mlp):
+    command = f"{sys.executable} -m tensorprog.cli.main derive {mlp} | head -c 1"
+    shown = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert "Traceback" not in shown.stderr and "Exception" not in shown.stderr
+
+
+def test_check_does_not_import_what_it_does_not_need(mlp):
+    code = (
+        "import sys; from tensorprog.cli.main import run; run(['check', 'mlp.tp', '-q']);"
+        "print(*(m for m in ('numba', 'sympy', 'sklearn', 'matplotlib', 'rich') if m in sys.modules))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == ""
