@@ -23,7 +23,8 @@ Progress = Callable[[str, float], None]
 Floats = NDArray[np.float64]
 
 TRAIN_SHARE = 2 / 3
-LEAST, MOST = 24, 1500
+LEAST, MOST = 12, 1500
+TRIALS = (2, 8, 32, 128)
 
 
 @final
@@ -85,14 +86,14 @@ def experiment(
 
 
 def _affordable(net: Network, data: Labelled, output: str | None, seconds: float, progress: Progress) -> int:
-    """How many examples fit into the time, from trials on few; the first trial pays for compilation."""
+    """How many examples fit into the time, from trials on few."""
     n, elapsed = LEAST, math.inf
-    for trial in (LEAST // 2, LEAST, 4 * LEAST):
-        progress(f"timing {trial} examples", 0.0)
+    for n in TRIALS:
+        progress(f"timing {n} examples", 0.0)
         start = time.perf_counter()
-        net.kernels(data.first(trial).x, output=output)
-        n, elapsed = trial, time.perf_counter() - start
-        if trial >= LEAST and elapsed > seconds / 50:
+        net.kernels(data.first(n).x, output=output)
+        elapsed = time.perf_counter() - start
+        if elapsed > seconds / 10:
             break
     return int(min(MOST, max(LEAST, n * math.sqrt(seconds / elapsed))))
 

@@ -35,6 +35,8 @@ def command(
     data: str | None, data2: str | None, n: int | None, only: str | None, out: Path | None, **options: Any
 ) -> None:
     """Evaluate the NNGP and NTK kernels on data; print a summary, write them with --out."""
+    from tensorprog.api import is_number
+
     sampling = {name: options.pop(name) for name in ("tier", "samples", "replicates", "seed")}
     choice = chosen(**options)
     net = choice.network()
@@ -44,12 +46,16 @@ def command(
         found = net.kernels(left, right, choice.output, want=(only,) if only else ("nngp", "ntk"),
                             progress=progress, **sampling)
     seconds = time.perf_counter() - start
+    value = net.value(left, choice.output) if is_number(net.limit(choice.output)) else None
     if out is not None:
         _write(out, found)
     choice.console.notes(net.limit(choice.output).notes)
+    if value is not None:
+        choice.console.say(f"value in the limit: {value}")
     choice.console.say("\n".join(_summary(found, seconds)))
     choice.console.remark(str(found.report))
-    choice.console.result({"seconds": seconds, "out": None if out is None else str(out), **_data(found)})
+    choice.console.result({"seconds": seconds, "out": None if out is None else str(out),
+                           "value": value, **_data(found)})
 
 
 def _write(out: Path, found: Kernels) -> None:

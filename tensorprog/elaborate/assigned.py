@@ -8,7 +8,7 @@ from tensorprog.elaborate.bounds import highest, larger
 from tensorprog.elaborate.builder import Builder
 from tensorprog.errors import Span
 from tensorprog.ir import expr as ex
-from tensorprog.ir.expr import Expr, Sym
+from tensorprog.ir.expr import Expr, Num, Sym
 from tensorprog.ir.program import Axis, Dim, Linear, Map, Read, Term, identity
 
 

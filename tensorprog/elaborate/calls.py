@@ -106,7 +106,8 @@ def axis(ops: Operators, args: list[Value], span: Span) -> Value:
     if not isinstance(value, Family) or not value.axes:
         raise fail("axis needs a family with index axes", span)
     if not (isinstance(k, ex.Num) and k.value in range(len(value.axes))):
-        raise fail(f"the family has axes 0 to {len(value.axes) - 1}", span)
+        count = len(value.axes)
+        raise fail(f"the family has {count} {'axis' if count == 1 else 'axes'}, numbered from 0", span)
     return Number(value.axes[int(k.value)].extent)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 from tensorprog.elaborate.bounds import highest, lowest, outside
 from tensorprog.elaborate.builder import Builder
@@ -24,7 +25,7 @@ from tensorprog.elaborate.values import (
 )
 from tensorprog.errors import Span, TensorProgError, fail
 from tensorprog.ir import expr as ex
-from tensorprog.ir.expr import ONE, Expr, show
+from tensorprog.ir.expr import ONE, Expr, Num, Op, show
 from tensorprog.ir.program import Axis, Dim, Read, Weight, identity
 
 Simple = Sum | Nonlin
@@ -54,8 +55,9 @@ class Elements:
             case FamilyStack():
                 raise fail("a family of stacked vectors needs its indices here", span)
             case Family(axes=axes, var=var) if axes:
-                raise fail(f"'{plain(var)}' needs {len(axes)} {index_word(len(axes))} here", span,
-                           f"write {plain(var)}[{', '.join(a.index for a in axes)}]")
+                extents = ", ".join(show(a.extent) for a in axes)
+                raise fail(f"'{plain(var)}' needs {len(axes)} {index_word(len(axes))} here, one for each axis of [{extents}]",
+                           span, f"write {plain(var)}[...]")
             case Family(var=var, prefix=prefix, dim=dim):
                 return self.builder.element(Read(var, prefix), dim)
             case Function(name=name):
@@ -85,6 +87,15 @@ class Elements:
         raise fail(f"{what} must be a number known before the program runs", span,
                    "parameters, sizes, widths and loop indices are; vectors and their averages are not")
 
+    def constant(self, e: Expr, span: Span) -> Number:
+        """The compile-time number; what is not one, or beyond floating point, is an error."""
+        for part in (e, *(e.args if isinstance(e, Op) else ())):
+            if isinstance(part, Num) and not (part.value == 0 or 1e-300 < abs(part.value) < 1e300):
+                raise fail("this number is too large or too small, or is not a number", span)
+        if isinstance(e, Num) and isinstance(e.value, Fraction) and e.value.denominator.bit_length() > 4096:
+            return Number(Num(float(e.value)))
+        return Number(e)
+
     def weight_of(self, value: WeightValue) -> Weight:
         """The declaration of a weight value."""
         return next(w for w in reversed(self.builder.weights) if w.name == value.name)
@@ -109,7 +120,7 @@ class Elements:
         weight = self.weight_of(value)
         if weight.cols is not None:
             raise fail(f"the matrix '{plain(value.name)}' {self.shape_text(value)} must be multiplied with a vector",
-                       span, f"write {plain(value.name)} @ h")
+                       span, f"write {plain(value.name)} @ h; a sum of matrices is a sum of products")
         if value.transposed:
             raise fail(f"'{plain(value.name)}' is a vector; only matrices have .T", span, "use dot(v, h)")
         return Sum((SumTerm(MatRead(value.name, self.windex(value, span), False, None)),), weight.rows)
@@ -193,7 +204,8 @@ class Elements:
 
     def mismatch(self, op: str, values: list[Number | Element], span: Span) -> TensorProgError:
         shapes = [self.shape_text(v) for v in values]
-        return fail(f"shapes do not match: {f' {op} '.join(shapes)}", span,
+        text = f"{op}({', '.join(shapes)})" if op.isalpha() else f" {op} ".join(shapes)
+        return fail(f"shapes do not match: {text}", span,
                     "coordinatewise operations need vectors of the same dimension")
 
     def split(self, name: str, dims: tuple[Dim, ...], rows: bool, span: Span) -> tuple[str, ...]:

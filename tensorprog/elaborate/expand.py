@@ -300,14 +300,16 @@ class Expander(Loops):
 
     def call_block(self, block: syntax.Block, scope: Scope, span: Span) -> Value | tuple[Value, ...]:
         """Run the body; indices of the whole families around the call are not in force inside."""
-        context, implicit, target = self.builder.context, self.ops.implicit, self.builder.target
+        context, implicit = self.builder.context, self.ops.implicit
+        target, place = self.builder.target, self.builder.place
         self.builder.context = [a for a in context if a not in (implicit or ())]
         self.ops.implicit = None
         self.returned.append(Returned(len(self.builder.context)))
         try:
             self.run(block.body, scope)
         finally:
-            self.builder.context, self.ops.implicit, self.builder.target = context, implicit, target
+            self.builder.context, self.ops.implicit = context, implicit
+        self.builder.target, self.builder.place = target, place
         values = self.returned.pop().values
         if not values:
             raise fail(f"block '{block.name}' returns nothing", span, "end it with: return ...")

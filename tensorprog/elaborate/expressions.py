@@ -31,6 +31,7 @@ from tensorprog.ir.functions import FUNCTIONS
 from tensorprog.ir.program import Axis, Linear, Map, MaxOver, Pointwise, Term, identity
 from tensorprog.lang import syntax
 
+MAX_EXTENT = 10_000_000
 COMPARISONS = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
 
 
@@ -112,14 +113,23 @@ class Evaluator:
             return Number(ex.PI)
         if name in FUNCTIONS or name in BUILTINS or name == "sqrt":
             return Function(name)
-        raise scope.unknown(name, span)
+        raise scope.unknown(name, ("pi", "sqrt", *FUNCTIONS, *BUILTINS), span)
 
     def index(self, e: syntax.Expr, scope: Scope) -> Expr:
         """An index expression."""
         if isinstance(e, syntax.Name) and "{" not in e.id and scope.find(e.id) is None:
             raise fail(f"unknown index '{e.id}'", e.span,
                        f"bind it on the left, h[{e.id} in T] = ..., in sum({e.id} in T) ..., or by a loop")
-        return self.ops.number(self.eval(e, scope), e.span, "an index")
+        index = self.ops.number(self.eval(e, scope), e.span, "an index")
+        for name in ("", *(a.index for a in self.builder.context)):
+            step = ex.sub(*(ex.substitute(index, {name: ex.num(k)}) for k in (1, 0))) if name else index
+            if isinstance(step, Num) and step.value != int(step.value):
+                raise fail(f"the index {ex.show(ex.substitute(index, self._plain_names()))} is not a whole number", e.span,
+                           "a // b is the integer part of a / b")
+        return index
+
+    def _plain_names(self) -> dict[str, Expr]:
+        return {a.index: Sym(a.index.split("#")[0]) for a in self.builder.context}
 
     def whole_value(self, e: syntax.Expr, scope: Scope, name: str) -> Value | tuple[Value, ...]:
         """The value of a right side; families that stand in it without indices make it a family over their axes."""
@@ -169,6 +179,7 @@ class Evaluator:
         left, right = self.eval(e.left, scope), self.eval(e.right, scope)
         if e.op in COMPARISONS:
             return self.compare(e.op, left, right, e.span)
+        self.check_operands(e, left, right)
         match e.op:
             case "+":
                 return self.ops.add(left, right, e.span)
@@ -184,6 +195,14 @@ class Evaluator:
                 return self.ops.matmul(left, right, e.span)
             case _:
                 return self.ops.integer_op({"//": "floordiv", "%": "mod"}[e.op], left, right, e.span)
+
+    def check_operands(self, e: syntax.Binary, left: Value, right: Value) -> None:
+        """Tell at the operand itself what can never stand in arithmetic."""
+        for value, part in ((left, e.left), (right, e.right)):
+            matrix = isinstance(value, WeightValue) and self.ops.weight_of(value).cols is not None and e.op != "@"
+            whole = isinstance(value, Family | FamilyStack) and self.ops.implicit is None
+            if matrix or whole or isinstance(value, Function | Label):
+                self.ops.element(value, part.span)
 
     def compare(self, op: str, left: Value, right: Value, span: Span) -> Value:
         """A comparison: of compile-time values a truth value, of vectors an indicator function."""
@@ -259,7 +278,8 @@ class Evaluator:
         """Positional and named arguments, then defaults."""
         names = [p.name for p in d.params]
         if len(e.args) > len(names):
-            raise fail(f"{d.name} takes {len(names)} arguments, {len(e.args)} given", e.span,
+            count = f"{len(names)} argument{'' if len(names) == 1 else 's'}"
+            raise fail(f"{d.name} takes {count}, {len(e.args)} given", e.span,
                        f"{d.name}({', '.join(names)})")
         for p, a in zip(d.params, e.args, strict=False):
             inner.bind(p.name, self.argument(p.name, a, scope), a.span)
@@ -298,6 +318,8 @@ class Evaluator:
         if isinstance(extent, Num):
             if extent.value != int(extent.value):
                 raise fail(f"a range of {ex.show(extent)} values: the number must be whole", span)
+            if extent.value > MAX_EXTENT:
+                raise fail(f"a range of {ex.show(extent)} values", span, f"at most {MAX_EXTENT} are possible")
             return extent if extent.value >= 0 else ex.ZERO
         return extent
 

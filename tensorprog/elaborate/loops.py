@@ -31,7 +31,7 @@ from tensorprog.elaborate.values import (
     WeightValue,
     replace_indices,
 )
-from tensorprog.errors import TensorProgError, fail
+from tensorprog.errors import Span, TensorProgError, fail
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import Expr, Num, Sym, show
 from tensorprog.ir.program import Axis, Dim, Linear, Map, MatMul, Read, Term, identity, operands
@@ -53,6 +53,7 @@ class State:
     outer: tuple[Axis, ...]
     axis: Axis
     read: bool
+    span: Span | None
 
 
 class Loops(Evaluator):
@@ -127,7 +128,7 @@ class Loops(Evaluator):
                 scope.names[n] = Binding(replace_indices(value, _last(axis)), scope.names[n].span)
                 continue
             read = not _vars_of(previous[n].value).isdisjoint(used)
-            state = State(n, before[n].value, previous[n].value, value, outer, axis, read)
+            state = State(n, before[n].value, previous[n].value, value, outer, axis, read, scope.names[n].span)
             result = before[n].value if scope.names[n] is previous[n] else None
             scope.names[n] = Binding(self.carry(state, stmt, result), scope.names[n].span)
 
@@ -218,7 +219,7 @@ class Loops(Evaluator):
         complaint = _complaint(state)
         at_least_once = _at_least_once(state.axis.extent)
         if state.read and complaint:
-            raise fail(complaint, stmt.span, f"give it its shape before the loop, for example {state.name} = zeros(n)")
+            raise fail(complaint, state.span, f"give it its shape before the loop, for example {state.name} = zeros(n)")
         to_the_end = result is None and not at_least_once and not complaint
         if state.read or to_the_end:
             extent = ex.add(state.axis.extent, ex.ONE) if to_the_end else state.axis.extent
@@ -295,8 +296,8 @@ def _complaint(state: State) -> str | None:
 
 def _shape(value: Value) -> str:
     """The shape of a state for messages."""
-    axes = f"[{', '.join(show(a.extent) for a in value.axes)}]" if isinstance(value, Family) else ""
     dim = _dim_of(value)
-    if axes:
-        return f"a family {axes} of {'numbers' if dim is None else f'vectors [{show(dim.size)}]'}"
+    if isinstance(value, Family) and value.axes:
+        axes = ", ".join(show(a.extent) for a in value.axes)
+        return f"a family [{axes}] of {'numbers' if dim is None else f'vectors [{show(dim.size)}]'}"
     return "a number" if dim is None else f"a vector [{show(dim.size)}]"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from tensorprog.elaborate.builder import Builder
 from tensorprog.elaborate.elements import Elements, Simple, plain
 from tensorprog.elaborate.values import (
@@ -24,6 +26,7 @@ from tensorprog.ir.expr import MINUS_ONE, ONE, Expr, Op, show
 from tensorprog.ir.program import Axis, Dim, Read
 
 MAX_NODES = 5_000
+MAX_DEPTH = 100
 
 
 class Operators(Elements):
@@ -35,7 +38,7 @@ class Operators(Elements):
         """a + b; a scalar or number is added to every coordinate."""
         a, b = self.aligned(self.element(a, span), self.element(b, span), span, "+")
         if isinstance(a, Number) and isinstance(b, Number):
-            return Number(ex.add(a.expr, b.expr))
+            return self.constant(ex.add(a.expr, b.expr), span)
         if isinstance(a, Stacked) or isinstance(b, Stacked):
             return self.blockwise(lambda x, y: self.add(x, y, span), a, b)
         dim = self.common_dim(a, b)
@@ -74,7 +77,7 @@ class Operators(Elements):
         """a * b: scaling by numbers and scalars is linear, vector times vector is coordinatewise."""
         a, b = self.aligned(self.element(a, span), self.element(b, span), span, "*")
         if isinstance(a, Number) and isinstance(b, Number):
-            return Number(ex.mul(a.expr, b.expr))
+            return self.constant(ex.mul(a.expr, b.expr), span)
         if isinstance(a, Stacked) or isinstance(b, Stacked):
             return self.blockwise(lambda x, y: self.multiply(x, y, span), a, b)
         if isinstance(b, Number):
@@ -118,7 +121,10 @@ class Operators(Elements):
         if isinstance(a, Number):
             if a.expr == ex.ZERO and isinstance(exponent, ex.Num) and exponent.value < 0:
                 raise fail("division by zero", span)
-            return Number(ex.power(a.expr, exponent))
+            result = ex.power(a.expr, exponent)
+            if isinstance(a.expr, ex.Num) and isinstance(exponent, ex.Num) and not isinstance(result, ex.Num):
+                raise fail("this power is too large, or is not a real number", span)
+            return self.constant(result, span)
         if isinstance(a, Stacked):
             return Stacked(tuple(self.power(x, b, span) for x in a.blocks))  # type: ignore[misc]
         return self.combine(lambda e: ex.power(e, exponent), [self.pointwise(a, span)], a.dim)
@@ -128,7 +134,7 @@ class Operators(Elements):
         left, right = (self.number(x, span, "an operand of integer division") for x in (a, b))
         if right == ex.ZERO:
             raise fail("division by zero", span)
-        return Number(ex.call(fn, left, right))
+        return self.constant(ex.call(fn, left, right), span)
 
     # ------------------------------------------------------------ nonlinearities
 
@@ -136,7 +142,8 @@ class Operators(Elements):
         """A primitive function of numbers, scalars or vectors."""
         elements = [self.element(a, span) for a in args]
         if all(isinstance(a, Number) for a in elements):
-            return Number(ex.call(fn, *(a.expr for a in elements if isinstance(a, Number))))
+            with np.errstate(all="ignore"):
+                return self.constant(ex.call(fn, *(a.expr for a in elements if isinstance(a, Number))), span)
         if any(isinstance(a, Stacked) for a in elements):
             return self._apply_stacked(fn, elements, span)
         dim: Dim | None = None
@@ -190,7 +197,7 @@ class Operators(Elements):
             exprs.append(ex.substitute(fn, names))
         fn = build(*exprs)
         if _too_large(fn):
-            raise fail(f"this expression grows beyond {MAX_NODES} operations", self.builder.place,
+            raise fail(f"this expression grows beyond {MAX_NODES} operations, {MAX_DEPTH} deep", self.builder.place,
                        "assign an intermediate result to a name")
         return Nonlin(fn, tuple(args), dim)
 
@@ -206,6 +213,9 @@ class Operators(Elements):
                        f"write dot({plain(a.name)}, ...) for an inner product")
         windex = self.windex(a, span)
         inner = weight.rows if a.transposed else weight.cols
+        if isinstance(b, WeightValue) and self.weight_of(b).cols is not None:
+            raise fail("a product of two matrices", span,
+                       f"products are read from the left: write {plain(a.name)} @ ({plain(b.name)} @ h)")
         b = self.element(b, span)
         if isinstance(b, Number):
             raise fail(f"{plain(a.name)} {self.shape_text(a)} must be multiplied with a vector, not a number", span)
@@ -244,14 +254,16 @@ class Operators(Elements):
         return replace(value, transposed=not value.transposed)
 
 def _too_large(fn: Expr) -> bool:
-    """Whether an expression has more than MAX_NODES nodes (shared parts count each time)."""
-    stack, count = [fn], 0
-    while stack and count <= MAX_NODES:
-        node = stack.pop()
+    """Whether an expression has more nodes (shared parts count each time) or is deeper than later stages take."""
+    stack, count = [(fn, 1)], 0
+    while stack:
+        node, depth = stack.pop()
         count += 1
+        if count > MAX_NODES or depth > MAX_DEPTH:
+            return True
         if isinstance(node, Op):
-            stack.extend(node.args)
-    return count > MAX_NODES
+            stack.extend((a, depth + 1) for a in node.args)
+    return False
 
 
 def over_axis(value: Sum | Nonlin, axis: Axis, builder: Builder, span: Span, factor: Expr = ONE) -> Sum:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tensorprog.elaborate.values import Binding, Value
@@ -35,9 +36,9 @@ class Scope:
         """All names that can be used here."""
         return [*self.names, *(self.parent.visible() if self.parent else [])]
 
-    def unknown(self, name: str, span: Span) -> TensorProgError:
-        """The error for a name that is not in scope, with the nearest one as a hint."""
-        close = difflib.get_close_matches(name, self.visible(), n=1)
+    def unknown(self, name: str, known: Iterable[str], span: Span) -> TensorProgError:
+        """The error for a name that is neither in scope nor `known` everywhere, with the nearest one as a hint."""
+        close = difflib.get_close_matches(name, [*self.visible(), *known], n=1)
         hint = f"did you mean '{close[0]}'?" if close else "assign or declare it before it is used"
         return fail(f"unknown name '{name}'", span, hint)
 
@@ -46,24 +47,25 @@ class Scope:
 class Budget:
     """Counts the work of elaboration; every loop of the elaborator spends from it."""
 
-    steps: int = 1_000_000
-    depth: int = 0
+    steps: int = 300_000
+    calls: list[str] = field(default_factory=list)
     max_depth: int = 64
 
     def spend(self, span: Span) -> None:
         """One step.  Raises TensorProgError when the program expands without bound."""
         self.steps -= 1
         if self.steps < 0:
-            raise fail("the program expands to more than a million steps", span,
+            raise fail("the program takes too many steps to expand", span,
                        "loop over an axis of the data, or lower the number of iterations")
 
     def enter(self, name: str, span: Span) -> None:
         """One call deeper.  Raises TensorProgError for recursion."""
-        self.depth += 1
-        if self.depth > self.max_depth:
-            raise fail(f"calls are nested more than {self.max_depth} deep at '{name}'", span,
+        self.calls.append(name)
+        if len(self.calls) > self.max_depth:
+            again = dict.fromkeys(n for n in self.calls if self.calls.count(n) > 1)
+            raise fail(f"calls are nested more than {self.max_depth} deep: {', '.join(again or self.calls)}", span,
                        "blocks and functions cannot call themselves")
 
     def leave(self) -> None:
         """Back from a call."""
-        self.depth -= 1
+        self.calls.pop()

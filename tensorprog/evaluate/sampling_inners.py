@@ -14,10 +14,11 @@ from typing import final
 
 import numpy as np
 
-from tensorprog.evaluate.sampling_factor import Factor, Floats, Growing, Ints
+from tensorprog.evaluate.sampling_factor import Factor, Floats, Ints
 from tensorprog.finite.forward import State, take
 from tensorprog.ir.expr import evaluate
 from tensorprog.ir.program import Inner, MatMul, Program, Read
+from tensorprog.ir.schedule import Step
 from tensorprog.limit.analyse import Limit
 from tensorprog.limit.parity import CONSTANT, Characters
 from tensorprog.limit.responses import dependence
@@ -89,15 +90,17 @@ class Rows:
         return Rows(self.name, self.left[which], self.right[which])
 
 
-def rows_of(name: str, op: Inner, elements: tuple[Ints, Ints], state: State) -> Rows:
-    """The rows of given elements (of the vectors) for all examples, element-major."""
-    left = _flat(op.left, elements[0], state)
-    right = np.ones((1, 1)) if op.right is None else _flat(op.right, elements[1], state)
-    return Rows(name, left, np.broadcast_to(right, left.shape))
+def rows_of(step: Step, state: State) -> Rows:
+    """The rows of the elements of a step for all examples, element-major."""
+    op = step.instr.op
+    assert isinstance(op, Inner)
+    left = _flat(op.left, step, state)
+    right = np.ones((1, 1)) if op.right is None else _flat(op.right, step, state)
+    return Rows(step.instr.var.name, left, np.broadcast_to(right, left.shape))
 
 
-def _flat(read: Read, elements: Ints, state: State) -> Floats:
-    values = take(state.value(read.var), elements)
+def _flat(read: Read, step: Step, state: State) -> Floats:
+    values = take(state.value(read.var), state.plan.elements(step, read))
     return np.asarray(values.reshape(-1, values.shape[-1]), dtype=np.float64)
 
 
@@ -136,5 +139,3 @@ class RandomInners:
             self.pivots.append(rows.chosen(chosen))
         return values[:, 0]
 
-
-__all__ = ["Growing", "Laws", "RandomInners", "Rows", "covariance", "gaussian_groups", "is_fresh", "rows_of"]

@@ -7,18 +7,21 @@ Leaves are random inner products (a readout) and scalar weights (its bias); B is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from tensorprog.evaluate.sampling_factor import Floats
 from tensorprog.evaluate.sampling_inners import Laws, Rows, covariance, is_fresh, rows_of
-from tensorprog.evaluate.sampling_products import contributions_of, mixed
+from tensorprog.evaluate.sampling_products import Contributions, contributions_of, mixed
 from tensorprog.finite.forward import State, take
 from tensorprog.ir.expr import evaluate
 from tensorprog.ir.program import Inner, Linear, MatMul, Term
 from tensorprog.ir.schedule import Step
-from tensorprog.ir.tables import coefficients, count
+from tensorprog.ir.tables import coefficients, count, map_table
 from tensorprog.limit.analyse import Limit
 
 
@@ -42,7 +45,7 @@ def leaves_of(limit: Limit) -> frozenset[str] | None:
     return frozenset(leaves) if walk(limit.output_var, frozenset()) and leaves else None
 
 
-def roots_of(limit: Limit, leaves: frozenset[str]) -> frozenset[str]:
+def roots_of(limit: Limit) -> frozenset[str]:
     """What has to be computed for the covariance: the vectors of the leaves, and the coefficients on the way."""
     roots: set[str] = set()
     waiting = [limit.output_var]
@@ -81,8 +84,7 @@ def _back(name: str, term: Term, weight: Floats, limit: Limit, state: State) -> 
     assert term.operand is not None
     instr = limit.program.instr(name)
     size = count(limit.program.var(term.operand).axes, state.env)
-    step = Step(instr, np.arange(count(instr.var.axes, state.env)))
-    table = state.plan.pairs(step, term.map, term.operand)
+    table = map_table(term.map, instr.var.axes, limit.program.var(term.operand).axes, state.env)
     scale = np.repeat(coefficients(term.coef, table, state.env)[:, None], weight.shape[2], axis=1)
     for s in term.scalars:
         scale *= take(state.value(s.var), state.plan.find(s, table.index, len(table)))
@@ -93,21 +95,65 @@ def _back(name: str, term: Term, weight: Floats, limit: Limit, state: State) -> 
 
 def output_covariance(limit: Limit, leaves: frozenset[str], states: Sequence[State], laws: Laws) -> Floats:
     """E[f f'] over all groups, [samples, samples], samples group by group, example by example."""
-    weights = [weights_of(limit, leaves, state) for state in states]
-    blocks = [[np.zeros(0)] * len(states) for _ in states]
-    rows = [{name: _rows(limit, name, state) for name in leaves} for state in states]
+    parts = [_parts(limit, leaves, state, laws) for state in states]
+    blocks = [[np.zeros((0, 0))] * len(states) for _ in states]
     for g in range(len(states)):
         for h in range(g + 1):
-            blocks[g][h] = _block(weights[g], weights[h], rows[g], rows[h], laws)
+            blocks[g][h] = sum((a.weight @ a.covariance(b) @ b.weight.T for a in parts[g] for b in parts[h]), np.zeros(1))
             blocks[h][g] = blocks[g][h].T
     return np.block(blocks)
 
 
-def _rows(limit: Limit, name: str, state: State) -> Rows | Step:
-    instr = limit.program.instr(name)
-    step = Step(instr, np.arange(count(instr.var.axes, state.env)))
-    if not isinstance(instr.op, Inner):
-        return step
-    op = instr.op
-    elements = (state.plan.elements(step, op.left), state.plan.elements(step, op.right or op.left))
-    return rows_of(name, op, elements, state)
+@final
+@dataclass(frozen=True, slots=True)
+class Readout:
+    """Rows of random inner products of one group and how the samples of the output are made of them."""
+
+    weight: csr_matrix
+    rows: Rows
+    laws: Laws
+
+    def covariance(self, other: Readout | Bias) -> Floats:
+        """Cov(s, t) for all pairs of rows."""
+        if isinstance(other, Bias):
+            return np.zeros((self.weight.shape[1], other.weight.shape[1]))
+        return covariance(self.rows, other.rows, self.laws)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Bias:
+    """Elements of a scalar weight of one group and how the samples of the output are made of them."""
+
+    weight: csr_matrix
+    name: str
+    contributions: Contributions
+
+    def covariance(self, other: Readout | Bias) -> Floats:
+        """Cov(s, t) for all pairs of rows."""
+        if isinstance(other, Readout) or other.name != self.name:
+            return np.zeros((self.weight.shape[1], other.weight.shape[1]))
+        return mixed(self.contributions, other.contributions, np.ones((1, 1)))
+
+
+def _parts(limit: Limit, leaves: frozenset[str], state: State, laws: Laws) -> list[Readout | Bias]:
+    parts: list[Readout | Bias] = []
+    for name, weight in weights_of(limit, leaves, state).items():
+        instr = limit.program.instr(name)
+        step = Step(instr, np.flatnonzero(weight.any(axis=(0, 2))))
+        weight = weight[:, step.elements]
+        if isinstance(instr.op, MatMul):
+            gain = float(evaluate(limit.gains[name], state.env))
+            parts.append(Bias(_flat(weight, False), instr.op.weight, contributions_of(step, state, gain)[0]))
+        elif isinstance(instr.op, Inner):
+            parts.append(Readout(_flat(weight, True), rows_of(step, state), laws))
+    return parts
+
+
+def _flat(weight: Floats, per_example: bool) -> csr_matrix:
+    """B as a matrix over (example, output) x (element, example), or x (element) where examples are alike."""
+    output, element, example = np.nonzero(weight)
+    outputs, elements, examples = weight.shape
+    column = element * examples + example if per_example else element
+    shape = (examples * outputs, elements * (examples if per_example else 1))
+    return csr_matrix((weight[output, element, example], (example * outputs + output, column)), shape=shape)

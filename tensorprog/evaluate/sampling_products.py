@@ -33,6 +33,11 @@ class Contributions:
     source: Ints
     coef: Floats
 
+    @property
+    def simple(self) -> bool:
+        """Whether no row has several contributions."""
+        return len(np.unique(self.row)) == len(self.row)
+
     def restricted(self, chosen: Ints) -> Contributions:
         """Only the chosen rows, renumbered in that order."""
         position = np.full(self.rows, -1)
@@ -108,6 +113,10 @@ def contributions_of(step: Step, state: State, gain: float) -> tuple[Contributio
 def mixed(left: Contributions, right: Contributions, gram: Floats) -> Floats:
     """sum over equal weight elements of P gram P'^T, [left rows, right rows]."""
     total = np.zeros((left.rows, right.rows))
+    if left.simple and right.simple:
+        picked = gram[np.ix_(left.source, right.source)] * left.coef[:, None] * right.coef
+        total[np.ix_(left.row, right.row)] = picked * (left.element[:, None] == right.element)
+        return total
     for k in np.intersect1d(left.element, right.element):
         p, q = _matrix(left, left.element == k, gram.shape[0]), _matrix(right, right.element == k, gram.shape[1])
         total += p @ (q @ gram.T).T

@@ -18,7 +18,7 @@ from tensorprog.errors import fail
 from tensorprog.ir.program import Input, Program
 
 BUNDLED = ("digits", "iris", "wine", "breast_cancer", "diabetes")
-BATCH = 4
+BATCH = 8
 
 Floats = NDArray[np.float64]
 

@@ -13,8 +13,10 @@ from typing import Any, Protocol, final
 
 import numpy as np
 
-from tensorprog.ir.expr import Expr, Sym, substitute, symbols
+from tensorprog.ir.expr import ONE, ZERO, Expr, Sym, show, substitute, symbols
+from tensorprog.symbolic.absorb import Absorbed, absorb
 from tensorprog.symbolic.closed import Sums, closed_sums
+from tensorprog.symbolic.formula import closed_text
 from tensorprog.symbolic.moments import Moments
 from tensorprog.symbolic.orthant import Array
 from tensorprog.symbolic.pieces import NotClosed
@@ -68,8 +70,8 @@ class Closed:
     tier: str = "closed"
 
     def describe(self) -> str:
-        """The closed form."""
-        return "closed"
+        """The closed form at zero mean (see `formula`)."""
+        return closed_text(self.sums.left, self.sums.right, self.sums.sizes)
 
     def evaluate(self, moments: Moments, params: Mapping[str, Any]) -> tuple[Array, Array]:
         """See `Expectation.evaluate`."""
@@ -122,12 +124,57 @@ class Numerical:
         return self.rule.evaluate(moments, params)
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """An expectation whose parameters are affine maps of the arguments: `inner` at the moved moments."""
+
+    left: Absorbed
+    right: Absorbed
+    inner: Expectation
+
+    @property
+    def tier(self) -> str:
+        """The tier of the inner expectation."""
+        return self.inner.tier
+
+    def describe(self) -> str:
+        """The inner description, and the maps."""
+        maps = [
+            f"{side} argument {show(x.slope)} * u + {show(x.offset)}"
+            for side, x in (("left", self.left), ("right", self.right))
+            if (x.slope, x.offset) != (ONE, ZERO)
+        ]
+        return f"{self.inner.describe()}  at the law of the {', '.join(maps)}"
+
+    def evaluate(self, moments: Moments, params: Mapping[str, Any]) -> tuple[Array, Array]:
+        """See `Expectation.evaluate`."""
+        slope, mean = self.left.law(moments.mean_l, params)
+        other, mean_r = self.right.law(moments.mean_r, params) if len(moments.mean_r) else (np.ones(()), moments.mean_r)
+        moved = Moments(
+            mean, slope**2 * moments.cov_ll, mean_r, other**2 * moments.cov_rr, slope * other * moments.cov_lr
+        )
+        value, error = self.inner.evaluate(moved, params)
+        factor = slope**self.left.power * other**self.right.power
+        return factor * value, np.abs(factor) * error
+
+
 @lru_cache(maxsize=4096)
 def plan(request: Request, prefer: str | None = None) -> Expectation | None:
     """The best tier that can serve `request`, or the one that `prefer` names; None when it cannot.
 
     Raises TensorProgError when the expectation does not exist (the square of a point mass).
     """
+    if len(request.left_args) == 1 and len(request.right_args) <= 1:
+        left = absorb(request.left, request.left_args[0])
+        right = absorb(request.right, request.right_args[0]) if request.right_args else Absorbed(request.right)
+        if (left.function, right.function) != (request.left, request.right):
+            inner = _plan(Request(left.function, request.left_args, right.function, request.right_args), prefer)
+            return None if inner is None else Moved(left, right, inner)
+    return _plan(request, prefer)
+
+
+def _plan(request: Request, prefer: str | None) -> Expectation | None:
     numerical = _quadrature(request)
     if prefer != "quadrature":
         try:

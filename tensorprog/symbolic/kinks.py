@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from tensorprog.ir.expr import Expr, Op, sub
+from tensorprog.ir.expr import Expr, Op, call, rebuild, sub
 from tensorprog.ir.functions import FUNCTIONS
-from tensorprog.symbolic.orthant import Array
+from tensorprog.symbolic.orthant import EPS, Array
 
 Function = Callable[[Array], Array]
 KINKED = frozenset(["abs", "sign", "step", "max", "min", "gt", "ge", "lt", "le"])
@@ -93,6 +93,13 @@ def centres(e: Expr, function_of: Callable[[Expr], Function]) -> frozenset[tuple
     return found
 
 
+def magnitude(e: Expr) -> Expr:
+    """What rounding errors of `e` are measured by: sums and products of absolute values."""
+    if isinstance(e, Op) and e.fn in ("add", "mul"):
+        return rebuild(e.fn, tuple(magnitude(a) for a in e.args))
+    return call("abs", e)
+
+
 def _seeds(low: float, high: float, features: Iterable[tuple[float, float]]) -> Iterator[float]:
     """centre +- width * 2^k inside [low, high]: no feature can hide between sample points."""
     for centre, width in features:
@@ -104,22 +111,21 @@ def _seeds(low: float, high: float, features: Iterable[tuple[float, float]]) -> 
             size *= 2
 
 
-def partition(
-    f: Function, low: float, high: float, knots: tuple[float, ...], features: Iterable[tuple[float, float]]
-) -> tuple[Array, float]:
-    """Breakpoints in [low, high] between which a polynomial of degree 16 resolves `f`; the worst relative defect.
+def partition(e: Expr, function_of: Callable[[Expr], Function], low: float, high: float) -> tuple[Array, float]:
+    """Breakpoints in [low, high] between which a polynomial of degree 16 resolves `e`; the worst relative defect.
 
-    Starts at `knots` and around the `features`; halves what is not resolved (Chebyshev coefficients that do not decay).
+    Starts at the kinks and around the centres; halves what is not resolved (Chebyshev coefficients that do not decay).
     """
-    ends = np.unique([low, high, *(t for t in (*knots, *_seeds(low, high, features)) if low < t < high)])
-    open_panels, done, worst = np.stack([ends[:-1], ends[1:]]), [ends], 0.0
-    scale = 0.0
+    f, size_of = function_of(e), function_of(magnitude(e))
+    starts = (*kinks(e, function_of), *_seeds(low, high, centres(e, function_of)))
+    ends = np.unique([low, high, *(t for t in starts if low < t < high)])
+    open_panels, done = np.stack([ends[:-1], ends[1:]]), [ends]
+    negligible = 1e-18 * np.max(np.abs(f(np.linspace(0.6 * low + 0.4 * high, 0.4 * low + 0.6 * high, 201))))
     for _ in range(60):
-        defect, size = _defects(f, open_panels)
-        scale = max(scale, float(np.max(size, initial=0.0)))
-        bad = defect > np.maximum(RESOLVED * size, 1e-18 * scale)
+        defect, size, rounding = _defects(f, size_of, open_panels)
+        bad = defect > RESOLVED * size + 16 * EPS * rounding + negligible
         if not np.any(bad):
-            return np.unique(np.concatenate(done)), worst
+            return np.unique(np.concatenate(done)), 0.0
         middles = open_panels[:, bad].mean(axis=0)
         done.append(middles)
         open_panels = np.stack(
@@ -127,13 +133,14 @@ def partition(
         )
         if sum(map(len, done)) > PANELS:
             break
-    return np.unique(np.concatenate(done)), float(np.max(defect / np.maximum(size, 1e-300)))
+    return np.unique(np.concatenate(done)), float(np.max(defect / np.maximum(size, rounding)))
 
 
-def _defects(f: Function, panels: Array) -> tuple[Array, Array]:
-    """The size of the last Chebyshev coefficients, and of the function, on every panel."""
+def _defects(f: Function, size_of: Function, panels: Array) -> tuple[Array, Array, Array]:
+    """The size of the last Chebyshev coefficients, of the function, and of its terms, on every panel."""
     angles = np.pi * (np.arange(DEGREE + 1) + 0.5) / (DEGREE + 1)
     x = 0.5 * (panels[0] + panels[1])[:, None] + 0.5 * (panels[1] - panels[0])[:, None] * np.cos(angles)
     values = f(x)
     last = np.cos(np.outer(angles, np.arange(DEGREE - 2, DEGREE + 1))) * 2 / (DEGREE + 1)
-    return np.max(np.abs(values @ last), axis=1), np.max(np.abs(values), axis=1)
+    worst = np.max(np.abs(values @ last), axis=1)
+    return worst, np.max(np.abs(values), axis=1), np.max(size_of(x), axis=1)

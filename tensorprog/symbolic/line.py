@@ -9,7 +9,7 @@ from typing import final
 import numpy as np
 
 from tensorprog.ir.expr import Expr
-from tensorprog.symbolic.kinks import Function, centres, kinks, partition
+from tensorprog.symbolic.kinks import Function, kinks, partition
 from tensorprog.symbolic.orthant import ROOT_2PI, Array
 
 # Gauss-Kronrod (7, 15) on [-1, 1]; Kronrod 1965, QUADPACK qk15
@@ -65,7 +65,7 @@ class Curve:
 def curve(e: Expr, function_of: Callable[[Expr], Function], low: float, high: float) -> Curve:
     """The function that `function_of` reads from `e`, resolved on [low, high]."""
     f, knots = function_of(e), kinks(e, function_of)
-    breaks, defect = partition(f, low, high, knots, centres(e, function_of))
+    breaks, defect = partition(e, function_of, low, high)
     return Curve(f, knots, breaks, defect)
 
 

@@ -86,7 +86,7 @@ def crossed(h: Array, k: Array, rho: Array, det: Array) -> tuple[Array, Array]:
 
 def _over_root(x: Array, det: Array) -> Array:
     root = np.sqrt(det)
-    return np.where(root > 0, ratio(x, root), np.where(x == 0, 0.0, np.sign(x) * np.inf))
+    return np.where(root > 0, ratio(x, root), np.where(x == 0, 0.0, np.copysign(np.inf, x)))
 
 
 def sign_pair(h: Array, k: Array, rho: Array, det: Array) -> Array:
@@ -121,7 +121,7 @@ def _owen(h: Array, k: Array, rho: Array, det: Array) -> Array:
 
 
 def _owen_term(h: Array, t: Array) -> Array:
-    slope = np.where(h != 0, ratio(t, h), np.where(t == 0, 0.0, np.sign(t) * np.inf))
+    slope = np.where(h != 0, ratio(t, h), np.where(t == 0, 0.0, np.copysign(np.inf, t)))
     return np.asarray(special.owens_t(h, slope))
 
 

@@ -3,17 +3,21 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tensorprog.cli.main import run
+from tensorprog.errors import Source
+from tensorprog.lang import format_source
 
+ROOT = Path(__file__).parents[2]
 MLP = """program mlp(phi = relu, sw = 1.4):
     width n = 64
     input x: [d]
     weight W: [n, d] ~ N(0, sw^2 / d)
-    weight v: [n] ~ N(0, 1 / n)
+    weight v: [n]    ~ N(0, 1 / n)
     output dot(v, phi(W @ x))
 """
 
@@ -95,7 +99,7 @@ def test_every_stage_is_shown(capsys, mlp, stage):
 
 def test_the_shown_syntax_is_the_program(capsys, mlp):
     _, out, _ = call(capsys, "show", mlp, "--stage", "syntax")
-    assert out.strip() == MLP.strip()
+    assert format_source(Source("shown", out)) == MLP
 
 
 def test_fmt(capsys, mlp, tmp_path):
@@ -136,11 +140,10 @@ def test_kernel_options(capsys, mlp):
 
 
 def test_a_failed_command_leaves_the_old_file(capsys, mlp):
-    with open("K.npz", "w") as old:
-        old.write("old")
+    Path("K.npz").write_text("old")
     np.save("x.npy", np.array([[1.0, np.nan]]))
     code, _, err = call(capsys, "kernel", mlp, "--data", "x.npy", "--out", "K.npz")
-    assert code == 2 and "NaN" in err and open("K.npz").read() == "old"
+    assert code == 2 and "NaN" in err and Path("K.npz").read_text() == "old"
 
 
 def test_validate_agrees(capsys, mlp, tmp_path):
@@ -170,7 +173,8 @@ def test_run(capsys, mlp, tmp_path):
 
 def test_run_without_inputs(capsys, mlp, tmp_path):
     (tmp_path / "s.tp").write_text(
-        "program s():\n    width n = 64\n    weight g: [n] ~ N(0, 1)\n    output a = avg(g^2)\n    output b = avg(g^4)\n"
+        "program s():\n    width n = 64\n    weight g: [n] ~ N(0, 1)\n"
+        "    output a = avg(g^2)\n    output b = avg(g^4)\n"
     )
     code, out, _ = call(capsys, "run", "s.tp", "--seconds", "1")
     assert code in (0, 1) and "a in the limit: [1.]" in out and "b in the limit: [3.]" in out
@@ -203,15 +207,16 @@ def test_help_and_version(capsys):
 
 
 def test_a_closed_pipe_is_quiet(mlp):
-    command = f"{sys.executable} -m tensorprog.cli.main derive {mlp} | head -c 1"
-    shown = subprocess.run(command, shell=True, capture_output=True, text=True)
+    command = f"{sys.executable} -m tensorprog.cli.main derive {Path(mlp).resolve()} | head -c 1"
+    shown = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT)
     assert "Traceback" not in shown.stderr and "Exception" not in shown.stderr
 
 
 def test_check_does_not_import_what_it_does_not_need(mlp):
     code = (
-        "import sys; from tensorprog.cli.main import run; run(['check', 'mlp.tp', '-q']);"
+        "import sys; from tensorprog.cli.main import run; run(['check', sys.argv[1], '-q']);"
         "print(*(m for m in ('numba', 'sympy', 'sklearn', 'matplotlib', 'rich') if m in sys.modules))"
     )
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code, str(Path(mlp).resolve())]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert shown.stdout.strip() == ""

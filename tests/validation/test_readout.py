@@ -36,7 +36,7 @@ def test_the_covariance_given_the_hidden_weights():
     """Averages of f f' over draws of all weights and of the conditional covariance have the same mean."""
     program = program_of(X + HEAD + "weight v: [n] ~ N(0, 4 / n)\nweight c ~ N(0, 0.5)\noutput dot(v, h) + c")
     data = bind(program, np.array([[1.0, 0.0], [0.6, 0.8]]))
-    draws = [draw(program, "output", data, 8, seed, ("nngp",)) for seed in range(3000)]
+    draws = [draw(program, "output", data, 8, seed, ("nngp",)) for seed in range(1000)]
     conditional = np.array([d.nngp for d in draws])
     products = np.array([np.outer(d.outputs, d.outputs) for d in draws])
     error = np.sqrt((conditional.var(axis=0) + products.var(axis=0)) / len(draws))
