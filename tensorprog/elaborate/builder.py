@@ -32,7 +32,7 @@ from tensorprog.ir.program import (
     identity,
 )
 
-MAX_INSTRUCTIONS = 50_000
+MAX_INSTRUCTIONS = 20_000
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from tensorprog.lang import syntax
 from tensorprog.lang.parser import parse
 from tensorprog.lang.reading import read_source
 
+MAX_FILES = 64
 Parameter = int | float | Fraction | str
 
 
@@ -87,11 +89,14 @@ class Files:
     def open(self, module: syntax.Module) -> Scope:
         """The scope of a file: its own definitions over those it uses over the prelude."""
         scope = Scope(parent=self.prelude)
+        self._fill(scope, module)
+        return scope
+
+    def _fill(self, scope: Scope, module: syntax.Module) -> None:
+        self._declare(module, scope)
         for d in module.decls:
             if isinstance(d, syntax.Use):
                 self._use(d, scope)
-        self._declare(module, scope)
-        return scope
 
     def _declare(self, module: syntax.Module, scope: Scope) -> None:
         seen: set[str] = set()
@@ -110,25 +115,37 @@ class Files:
     def _use(self, use: syntax.Use, scope: Scope) -> None:
         path = self._path(use)
         if path not in self.open_files:
+            if len(self.open_files) == MAX_FILES:
+                raise fail(f"more than {MAX_FILES} files are used", use.span)
             self.open_files[path] = Scope(parent=self.prelude)
-            if len(self.open_files) > 64:
-                raise fail("more than 64 files are used", use.span)
-            self.open_files[path] = self.open(parse(read_source(path)))
-        other = self.open_files[path]
-        for name in use.names or tuple(other.names):
-            if name not in other.names:
-                raise fail(f"'{use.path}' has no block or function '{name}'", use.span)
-            scope.bind(name, other.names[name].value, use.span)
+            self._fill(self.open_files[path], parse(read_source(path)))
+        own = self._own(self.open_files[path])
+        for name in use.names or own:
+            if name not in own:
+                close = difflib.get_close_matches(name, own, n=1)
+                raise fail(f"'{use.path}' has no block or function '{name}'", use.span,
+                           f"did you mean '{close[0]}'?" if close else f"it has {', '.join(own) or 'none'}")
+            if name not in self._own(scope):
+                scope.bind(name, own[name], use.span)
+
+    def _own(self, scope: Scope) -> dict[str, Function]:
+        """What a file defines itself."""
+        functions = [b.value for b in scope.names.values() if isinstance(b.value, Function)]
+        return {f.name: f for f in functions if self.homes.get(id(f.definition)) is scope}
 
     def _path(self, use: syntax.Use) -> Path:
         """The file named by `use`, which must lie in the program's own folder."""
         if self.folder is None:
             raise fail("a program given as text cannot use files", use.span, "load the program from a file")
-        folder = self.folder.resolve()
-        path = (folder / use.path).resolve()
+        try:
+            folder = self.folder.resolve()
+            path = (folder / use.path).resolve()
+            found = path.is_file()
+        except (OSError, RuntimeError, ValueError):  # a loop of links, a name too long, a NUL
+            raise fail(f"'{use.path}' cannot be opened", use.span) from None
         if not path.is_relative_to(folder):
             raise fail(f"'{use.path}' lies outside the folder of the program", use.span)
-        if not path.is_file():
+        if not found:
             raise fail(f"no file '{use.path}' beside the program", use.span)
         return path
 

@@ -56,8 +56,8 @@ class Elements:
                 raise fail("a family of stacked vectors needs its indices here", span)
             case Family(axes=axes, var=var) if axes:
                 extents = ", ".join(show(a.extent) for a in axes)
-                raise fail(f"'{plain(var)}' needs {len(axes)} {index_word(len(axes))} here, one for each axis of [{extents}]",
-                           span, f"write {plain(var)}[...]")
+                raise fail(f"'{plain(var)}' needs {len(axes)} {index_word(len(axes))} here", span,
+                           f"write {plain(var)}[...] with one for each of its axes [{extents}]")
             case Family(var=var, prefix=prefix, dim=dim):
                 return self.builder.element(Read(var, prefix), dim)
             case Function(name=name):
@@ -90,7 +90,7 @@ class Elements:
     def constant(self, e: Expr, span: Span) -> Number:
         """The compile-time number; what is not one, or beyond floating point, is an error."""
         for part in (e, *(e.args if isinstance(e, Op) else ())):
-            if isinstance(part, Num) and not (part.value == 0 or 1e-300 < abs(part.value) < 1e300):
+            if isinstance(part, Num) and not _representable(part.value):
                 raise fail("this number is too large or too small, or is not a number", span)
         if isinstance(e, Num) and isinstance(e.value, Fraction) and e.value.denominator.bit_length() > 4096:
             return Number(Num(float(e.value)))
@@ -225,6 +225,11 @@ class Elements:
 def plain(name: str) -> str:
     """The name as the user wrote it."""
     return name.split(".")[0]
+
+
+def _representable(value: Fraction | float) -> bool:
+    """Whether a number is zero or well inside the range of floating point (nan is not)."""
+    return value == 0 or 1e-300 < value < 1e300 or -1e300 < value < -1e-300
 
 
 def index_word(count: int) -> str:

@@ -124,12 +124,8 @@ class Evaluator:
         for name in ("", *(a.index for a in self.builder.context)):
             step = ex.sub(*(ex.substitute(index, {name: ex.num(k)}) for k in (1, 0))) if name else index
             if isinstance(step, Num) and step.value != int(step.value):
-                raise fail(f"the index {ex.show(ex.substitute(index, self._plain_names()))} is not a whole number", e.span,
-                           "a // b is the integer part of a / b")
+                raise fail("an index must be a whole number", e.span, "a // b is the integer part of a / b")
         return index
-
-    def _plain_names(self) -> dict[str, Expr]:
-        return {a.index: Sym(a.index.split("#")[0]) for a in self.builder.context}
 
     def whole_value(self, e: syntax.Expr, scope: Scope, name: str) -> Value | tuple[Value, ...]:
         """The value of a right side; families that stand in it without indices make it a family over their axes."""
@@ -319,7 +315,8 @@ class Evaluator:
             if extent.value != int(extent.value):
                 raise fail(f"a range of {ex.show(extent)} values: the number must be whole", span)
             if extent.value > MAX_EXTENT:
-                raise fail(f"a range of {ex.show(extent)} values", span, f"at most {MAX_EXTENT} are possible")
+                raise fail(f"a range of {ex.show(extent)} values", span,
+                           f"axes and ranges have at most {MAX_EXTENT} values")
             return extent if extent.value >= 0 else ex.ZERO
         return extent
 

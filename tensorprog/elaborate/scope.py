@@ -47,7 +47,7 @@ class Scope:
 class Budget:
     """Counts the work of elaboration; every loop of the elaborator spends from it."""
 
-    steps: int = 300_000
+    steps: int = 200_000
     calls: list[str] = field(default_factory=list)
     max_depth: int = 64
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.dataset import Dataset, Group
-from tensorprog.errors import fail
+from tensorprog.errors import TensorProgError, fail
 from tensorprog.evaluate import analytic
 from tensorprog.evaluate.tape import Tape
 from tensorprog.ir import expr as ex
@@ -51,15 +51,14 @@ class Row:
 @final
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Which tier served what, with which error; `reason` says why sampling was needed."""
+    """Which tier served what, with which error; `reason` says why sampling was needed or what is missing."""
 
     rows: tuple[Row, ...]
     reason: str = ""
 
     def __str__(self) -> str:
         lines = [f"{r.tier:<10} {r.error:8.1e}  {r.expectation}" for r in self.rows]
-        head = ["tier       error     expectation"]
-        return "\n".join(head + lines + ([f"sampled because {self.reason}"] if self.reason else []))
+        return "\n".join(["tier       error     expectation", *lines, *([self.reason] if self.reason else [])])
 
 
 @final
@@ -88,8 +87,8 @@ def evaluate(limit: Limit, left: Dataset, right: Dataset | None = None, options:
             if options.tier != "auto":
                 raise fail(f"the {options.tier} tier cannot serve this program: {reason}", limit.source.span,
                            "use --tier auto or sampling") from None
-            return _sampled(limit, left, right, want, options, str(reason))
-    return _sampled(limit, left, right, want, options, "it was asked for")
+            return _sampled(limit, left, right, want, options, f"sampled because {reason}")
+    return _sampled(limit, left, right, want, options, "sampled as asked")
 
 
 def wanted(limit: Limit, want: tuple[str, ...]) -> tuple[str, ...]:
@@ -117,11 +116,18 @@ def _analytic(limit: Limit, left: Dataset, right: Dataset | None, want: tuple[st
         if options.progress is not None:
             options.progress("kernels", fraction)
 
-    found, errors = analytic.kernels(limit, moments, left, right, want, progress)
+    missing = ""
+    try:
+        found, errors = analytic.kernels(limit, moments, left, right, want, progress)
+    except TensorProgError as error:
+        if want != ("nngp", "ntk"):
+            raise
+        missing = f"there is no NTK: {error.diagnostics[0].message}"
+        found, errors = analytic.kernels(limit, moments, left, right, ("nngp",), progress)
     if "nngp" in found and vanishing(limit):
         found["nngp"][:] = 0.0
     rows = tuple(Row(describe(e), e.tier, error) for e, error in errors.values())
-    return Kernels(found.get("nngp"), found.get("ntk"), report=Report(rows))
+    return Kernels(found.get("nngp"), found.get("ntk"), report=Report(rows, missing))
 
 
 def vanishing(limit: Limit) -> bool:
@@ -183,8 +189,21 @@ def scalar_limits(program: Program, data: Dataset | None = None) -> dict[str, Fl
         limit = analyse(program, output.name)
         if limit.is_vector or limit.output_var in limit.random or limit.powers[limit.output_var] != 0:
             continue
-        found[output.name] = _deterministic(limit, data)
+        try:
+            found[output.name] = _deterministic(limit, data)
+        except Unservable:
+            found[output.name] = _sampled_scalar(limit, data)
     return found
+
+
+def _sampled_scalar(limit: Limit, data: Dataset | None) -> Floats:
+    from tensorprog.evaluate.sampling import sample
+
+    options = Options()
+    whole = data or Dataset((Group({}, {}, np.zeros(1, dtype=np.int64)),), 1)
+    found = sample(limit, whole, options.samples, options.replicates, options.seed, None, ())
+    value: Floats = found.scalars[limit.output][0]
+    return value.reshape(whole.count, -1)
 
 
 def _deterministic(limit: Limit, data: Dataset | None) -> Floats:

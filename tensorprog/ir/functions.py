@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
-from scipy import special
 
 Interval = tuple[float, float]
 INF = math.inf
@@ -46,6 +45,17 @@ class Function:
         return len(self.derivative)
 
 
+def _special(name: str) -> Callable[..., Any]:
+    """A function of scipy.special, which is imported when first called: checking a program does not need it."""
+
+    def call(*args: Any) -> Any:
+        from scipy import special
+
+        return getattr(special, name)(*args)
+
+    return call
+
+
 def _step(u: Any) -> Any:
     return np.where(np.asarray(u) >= 0, 1.0, 0.0)
 
@@ -67,11 +77,11 @@ FUNCTIONS: dict[str, Function] = {
     "cosh": Function(np.cosh, ("sinh(a)",), (1, INF), growth="exp"),
     "tanh": Function(np.tanh, ("1-tanh(a)^2",), (-1, 1), monotone=True),
     "atan": Function(np.arctan, ("1/(1+a^2)",), (-math.pi / 2, math.pi / 2), monotone=True),
-    "sigmoid": Function(special.expit, ("sigmoid(a)*sigmoid(-a)",), (0, 1), monotone=True),
+    "sigmoid": Function(_special("expit"), ("sigmoid(a)*sigmoid(-a)",), (0, 1), monotone=True),
     "softplus": Function(lambda u: np.logaddexp(0, u), ("sigmoid(a)",), (0, INF), monotone=True, growth="linear"),
-    "erf": Function(special.erf, ("2*exp(-a^2)/sqrt(pi)",), (-1, 1), monotone=True),
-    "erfc": Function(special.erfc, ("-2*exp(-a^2)/sqrt(pi)",), (0, 2)),
-    "normcdf": Function(special.ndtr, ("normpdf(a)",), (0, 1), monotone=True),
+    "erf": Function(_special("erf"), ("2*exp(-a^2)/sqrt(pi)",), (-1, 1), monotone=True),
+    "erfc": Function(_special("erfc"), ("-2*exp(-a^2)/sqrt(pi)",), (0, 2)),
+    "normcdf": Function(_special("ndtr"), ("normpdf(a)",), (0, 1), monotone=True),
     "normpdf": Function(_normpdf, ("-a*normpdf(a)",), (0, 0.4)),
     "sinc": Function(lambda u: np.sinc(np.asarray(u) / math.pi), ("dsinc(a)",), (-0.22, 1)),
     "dsinc": Function(lambda u: _dsinc(np.asarray(u, dtype=float)), (None,), (-1, 1)),

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from scipy.sparse import coo_matrix, csr_matrix
-from scipy.sparse.csgraph import connected_components
 
 from tensorprog.errors import fail
 from tensorprog.ir.program import Data, Inner, Instr, Linear, MatMul, MaxOver, Pointwise, Program, operands
@@ -55,14 +53,40 @@ def components(instrs: Sequence[Instr]) -> list[list[Instr]]:
     return [[instrs[k] for k in members[label]] for label in _topological(labels, edges, members)]
 
 
-def _strong_labels(size: int, edges: list[tuple[int, int]]) -> Ints:
-    rows, cols = np.array(edges, dtype=np.int64).reshape(-1, 2).T
-    graph = csr_matrix((np.ones(len(rows)), (rows, cols)), shape=(size, size))
-    labels: Ints = connected_components(graph, directed=True, connection="strong")[1]
+def _strong_labels(size: int, edges: list[tuple[int, int]]) -> list[int]:
+    """The strongly connected component of every node: Kosaraju's two passes."""
+    onward: list[list[int]] = [[] for _ in range(size)]
+    back: list[list[int]] = [[] for _ in range(size)]
+    for a, b in edges:
+        onward[a].append(b)
+        back[b].append(a)
+    labels = [-1] * size
+    for root in reversed(_finishing_order(onward)):
+        waiting = [root] if labels[root] < 0 else []
+        while waiting:
+            node = waiting.pop()
+            labels[node] = root
+            waiting += [other for other in back[node] if labels[other] < 0]
     return labels
 
 
-def _topological(labels: Ints, edges: list[tuple[int, int]], members: dict[int, list[int]]) -> list[int]:
+def _finishing_order(onward: list[list[int]]) -> list[int]:
+    """The nodes in the order in which a depth-first search leaves them."""
+    seen, order = [False] * len(onward), list[int]()
+    for root in range(len(onward)):
+        path = [(root, iter(onward[root]))] if not seen[root] else []
+        seen[root] = True
+        while path:
+            other = next((k for k in path[-1][1] if not seen[k]), None)
+            if other is None:
+                order.append(path.pop()[0])
+            else:
+                seen[other] = True
+                path.append((other, iter(onward[other])))
+    return order
+
+
+def _topological(labels: Sequence[int], edges: list[tuple[int, int]], members: dict[int, list[int]]) -> list[int]:
     """Group labels, operands first; among those that are ready the one that stands first in the program."""
     import heapq
 
@@ -150,6 +174,8 @@ def _wavefronts(group: list[Instr], program: Program, sizes: Sizes) -> list[Step
 
 def levels(size: int, edges: list[tuple[Ints, Ints]]) -> Ints:
     """The length of the longest path to every node; -1 on and behind a cycle."""
+    from scipy.sparse import coo_matrix  # programs without loops do not need it
+
     source = np.concatenate([e[0] for e in edges]) if edges else np.zeros(0, dtype=np.int64)
     target = np.concatenate([e[1] for e in edges]) if edges else np.zeros(0, dtype=np.int64)
     graph = coo_matrix((np.ones(len(source), dtype=np.int64), (source, target)), shape=(size, size)).tocsr()

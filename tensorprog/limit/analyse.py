@@ -87,16 +87,16 @@ class Limit:
         return self.program.var(self.output_var).dim is not None
 
 
-def analyse(program: Program, output: str | None = None) -> Limit:
+def analyse(program: Program, output: str | None = None, symbolic: bool = False) -> Limit:
     """The limit of an output (the only one when no name is given).
 
-    Raises TensorProgError when there is no such output or the limit diverges.
+    `symbolic` keeps the ratios of the widths as symbols instead of the numbers of the program.  Raises TensorProgError when there is no such output or the limit diverges.
     """
     name = choose_output(program, output)
     var = program.var(program.output(name).var)
     differentiated = differentiate(program, name) if var.dim is None else None
     whole = split_means(differentiated.program if differentiated else program)
-    expanded, orders, responses = with_responses(whole)
+    expanded, orders, responses = with_responses(whole, symbolic)
     return _assemble(program, name, differentiated, expanded, orders, responses)
 
 
@@ -125,9 +125,9 @@ def split_means(program: Program) -> Program:
     return replace(program, instrs=tuple(instrs), weights=tuple(replace(w, mean=ex.ZERO) for w in program.weights))
 
 
-def with_responses(program: Program) -> tuple[Program, Orders, list[Response]]:
+def with_responses(program: Program, symbolic: bool) -> tuple[Program, Orders, list[Response]]:
     """The program with every dot Z term that no symmetry removes; new terms can call for more."""
-    orders = Orders(program)
+    orders = Orders(program, symbolic)
     pairs: list[tuple[str, str]] = []
     expanded, responses = program, list[Response]()
     while True:
@@ -135,9 +135,9 @@ def with_responses(program: Program) -> tuple[Program, Orders, list[Response]]:
         if not more:
             return expanded, orders, responses
         pairs += more
-        derivatives = Derivatives(program, Orders(program), [(program.instr(a), program.instr(b)) for a, b in pairs])
+        derivatives = Derivatives(program, Orders(program, symbolic), [(program.instr(a), program.instr(b)) for a, b in pairs])
         expanded, responses = derivatives.run(), derivatives.responses
-        orders = Orders(expanded)
+        orders = Orders(expanded, symbolic)
 
 
 def _assemble(

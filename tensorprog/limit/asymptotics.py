@@ -34,19 +34,22 @@ class Diverges(Exception):
         self.fn, self.power = fn, power
 
 
-def ratios(program: Program) -> dict[str, Fraction]:
-    """r_k: every width over the first one."""
+def ratios(program: Program, symbolic: bool = False) -> dict[str, Expr]:
+    """r_k: every width over the first one, as numbers or as symbols `(m/n)`."""
     if not program.widths:
         return {}
+    if symbolic:
+        one = program.widths[0].name
+        return {w.name: ex.ONE if w.name == one else Sym(f"({w.name}/{one})") for w in program.widths}
     sizes = [w.size for w in program.widths]
     first = Fraction(ex.evaluate(sizes[0], {}))
-    return {w.name: Fraction(ex.evaluate(s, {})) / first for w, s in zip(program.widths, sizes, strict=True)}
+    return {w.name: ex.num(Fraction(ex.evaluate(s, {})) / first) for w, s in zip(program.widths, sizes, strict=True)}
 
 
-def leading(e: Expr, widths: Mapping[str, Fraction]) -> Leading:
+def leading(e: Expr, widths: Mapping[str, Expr]) -> Leading:
     """The leading order of a size expression.  ValueError for functions of a width other than powers."""
     if isinstance(e, Sym) and e.name in widths:
-        return Leading(ex.num(widths[e.name]), Fraction(1))
+        return Leading(widths[e.name], Fraction(1))
     if e == ex.ZERO:
         return Leading(ex.ZERO, None)
     if not ex.symbols(e) & widths.keys():
@@ -79,14 +82,14 @@ def _product(parts: list[Leading]) -> Leading:
     return Leading(ex.mul(*(p.coef for p in parts)) if total is not None else ex.ZERO, total)
 
 
-def leading_function(fn: Expr, powers: Mapping[str, Power], widths: Mapping[str, Fraction]) -> Leading:
+def leading_function(fn: Expr, powers: Mapping[str, Power], widths: Mapping[str, Expr]) -> Leading:
     """The leading order of fn when its arguments are Z * n^power; the result is a function of the Z.
 
     Homogeneous functions scale; others need arguments of order 1, and are replaced by their value (or
     slope) at zero where an argument vanishes.  Raises Diverges where an argument grows.
     """
     if isinstance(fn, Sym) and fn.name in widths:
-        return Leading(ex.num(widths[fn.name]), Fraction(1))
+        return Leading(widths[fn.name], Fraction(1))
     if isinstance(fn, Sym):
         power = powers.get(fn.name, Fraction(0))
         return Leading(fn if power is not None else ex.ZERO, power)
@@ -104,7 +107,7 @@ def leading_function(fn: Expr, powers: Mapping[str, Power], widths: Mapping[str,
     return _inhomogeneous(fn.fn, parts)
 
 
-def _leading_power(fn: Op, powers: Mapping[str, Power], widths: Mapping[str, Fraction]) -> Leading:
+def _leading_power(fn: Op, powers: Mapping[str, Power], widths: Mapping[str, Expr]) -> Leading:
     base, exponent = leading_function(fn.args[0], powers, widths), fn.args[1]
     if not isinstance(exponent, Num):
         return _inhomogeneous("pow", [base, Leading(exponent, Fraction(0))])

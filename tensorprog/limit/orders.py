@@ -43,9 +43,9 @@ NOTHING = Order(None)
 class Orders:
     """The orders of all variables of a program."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, symbolic: bool = False) -> None:
         self.program = program
-        self.ratios = ratios(program)
+        self.ratios = ratios(program, symbolic)
         self.groups: dict[str, int] = {}
         self.of: dict[str, Order] = {i.var.name: NOTHING for i in program.instrs}
         for group in components(program.instrs):

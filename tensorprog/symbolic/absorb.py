@@ -42,13 +42,13 @@ class Absorbed:
 
 
 def absorb(e: Expr, arg: str) -> Absorbed:
-    """`e` with its parameters absorbed where all of them act through one affine form; else `e` as it is."""
+    """`e` with the parameters of one affine form absorbed, if they act through it only; else `e` as it is."""
     names = sorted(symbols(e) - {arg})
-    if not names or len(names) > MOST_PARAMETERS or arg not in symbols(e):
+    if not names or arg not in symbols(e):
         return Absorbed(e)
     smooth = _without_points(e)
     for form in dict.fromkeys(_forms(e, arg)):
-        for values in _neutral(form, names):
+        for values in _neutral(form):
             function = substitute(e, values)
             for power in range(3):
                 found = Absorbed(function, form.coefs[0], form.const, power)
@@ -79,8 +79,11 @@ def _forms(e: Expr, arg: str) -> Iterator[Linear]:
                 yield form
 
 
-def _neutral(form: Linear, names: list[str]) -> Iterator[dict[str, Expr]]:
-    """Values 0 or 1 of the parameters with which the form is u itself."""
+def _neutral(form: Linear) -> Iterator[dict[str, Expr]]:
+    """Values 0 or 1 of the parameters of a form with which it is u itself."""
+    names = sorted(symbols(form.coefs[0]) | symbols(form.const))
+    if not 0 < len(names) <= MOST_PARAMETERS:
+        return
     for bits in product((0, 1), repeat=len(names)):
         values: dict[str, Expr] = {n: num(b) for n, b in zip(names, bits, strict=True)}
         try:
@@ -99,7 +102,7 @@ def _holds(e: Expr, function: Expr, found: Absorbed, arg: str, names: list[str])
     with np.errstate(all="ignore"):
         slope, w = found.law(u, params)
         wanted = np.broadcast_to(np.asarray(evaluate(e, {**params, arg: u}), dtype=float), u.shape)
-        value = slope**found.power * np.asarray(evaluate(function, {arg: w}), dtype=float) * np.ones(POINTS)
+        value = slope**found.power * np.asarray(evaluate(function, {**params, arg: w}), dtype=float)
     defined = np.isfinite(wanted)
     return bool(np.sum(defined) >= 8 and np.allclose(value[defined], wanted[defined], rtol=1e-9, atol=1e-12))
 

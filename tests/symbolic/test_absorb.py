@@ -29,7 +29,7 @@ def test_function_and_derivative(tools, text, order):
 
 @pytest.mark.parametrize("text", ["max(u,0)+p*min(u,0)", "p*tanh(u)", "tanh(p*u)+tanh(q*u)", "abs(p)*tanh(p*u)"])
 def test_other_parameters_stay(tools, text):
-    """Slopes of a leaky relu, gains, two different maps."""
+    """Slopes of a leaky relu, gains, two different maps, a gain that is no power of the slope."""
     e = tools.parse(text)
     found = absorb(e, "u")
     assert found.function == e and found.slope == ONE
@@ -51,3 +51,9 @@ def test_expectations_of_normalized_arguments(tools, text):
         means = [(x - m) * scale for x in law[3:]]
         assert float(value[k]) == pytest.approx(factor * tools.brute_pair(f, f, a, b, c, *means), rel=1e-10)
     assert np.all(error < 1e-10)
+
+
+def test_parameters_outside_the_map_stay(tools):
+    """A leaky relu of a normalized argument keeps its leak."""
+    found = absorb(tools.parse("max((u-m)/s,0)+p*min((u-m)/s,0)"), "u")
+    assert found.function == tools.parse("max(u,0)+p*min(u,0)")
