@@ -19,7 +19,7 @@ from tensorprog.evaluate.execute import Run
 from tensorprog.evaluate.tape import Tape
 from tensorprog.finite import Group as FiniteGroup
 from tensorprog.finite import draw, forward
-from tensorprog.ir.tables import count
+from tensorprog.ir.tables import Sizes, count
 from tensorprog.limit.analyse import Limit
 from tensorprog.limit.moments import Moments
 from tensorprog.symbolic.expectation import Expectation
@@ -53,15 +53,30 @@ class Cross:
 
 def prepare(limit: Limit, moments: Moments, left: Group, right: Group, want: Sequence[str]) -> Cross:
     """The tapes of a pair of groups.  Raises Unservable where a moment needs sampling."""
-    same = left.sizes == right.sizes
-    a = Tape(limit, moments, (left.sizes, left.sizes))
-    b = a if same else Tape(limit, moments, (right.sizes, right.sizes))
-    cross = Tape(limit, moments, (left.sizes, right.sizes), a, b)
+    sizes = (left.sizes, right.sizes)
+    cross, ordered, keys = _tapes(limit, moments, sizes, want, ({}, {}, {}))
+    zeros = [t.find_zeros(o) for t, o in zip((cross, *cross.selves), ordered, strict=True)]
+    if any(zeros):
+        cross, ordered, keys = _tapes(limit, moments, sizes, want, (zeros[0], zeros[1], zeros[2]))
+    first = Single(cross.selves[0], ordered[1])
+    second = first if cross.selves[0] is cross.selves[1] else Single(cross.selves[1], ordered[2])
+    return Cross(cross, ordered[0], first, second, keys)
+
+
+Zeros = dict[Key, NDArray[np.bool_]]
+
+
+def _tapes(
+    limit: Limit, moments: Moments, sizes: tuple[Sizes, Sizes], want: Sequence[str], zeros: tuple[Zeros, Zeros, Zeros]
+) -> tuple[Tape, list[list[Block]], dict[str, Key]]:
+    """The cross tape and the blocks of it and of the tapes of its two runs, without what is known to be zero."""
+    a = Tape(limit, moments, (sizes[0], sizes[0]), None, zeros[1])
+    b = a if sizes[0] == sizes[1] else Tape(limit, moments, (sizes[1], sizes[1]), None, zeros[2])
+    cross = Tape(limit, moments, sizes, (a, b), zeros[0])
     keys = {name: getattr(cross, name)() for name in want}
     for tape in (cross, a, b):
         tape.build()
-    first = Single(a, a.ordered())
-    return Cross(cross, cross.ordered(), first, first if same else Single(b, b.ordered()), keys)
+    return cross, [cross.ordered(), a.ordered(), b.ordered()], keys
 
 
 def kernels(

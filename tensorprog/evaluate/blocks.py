@@ -48,6 +48,10 @@ class Mix:
             yield self.dep, self.slots
         yield from (s[1:] for s in self.scalars if single)
 
+    def factors_of(self, single: bool) -> Iterator[Slot]:
+        """Slots of the same tape without which an entry is zero."""
+        return self.reads(single)
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,11 @@ class Product:
             for f in self.factors:
                 yield from (s[1:] for s in f.scalars.values())
 
+    def factors_of(self, single: bool) -> Iterator[Slot]:
+        """Slots of the same tape without which an entry is zero."""
+        yield from (g.moment for g in self.groups if g.moment is not None)
+        yield from (g.mean[1:] for g in self.groups if g.mean is not None and single)
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -129,6 +138,8 @@ class DataGram:
         """Nothing."""
         return iter(())
 
+    factors_of = reads
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -142,6 +153,8 @@ class Constant:
     def reads(self, single: bool) -> Iterator[Slot]:
         """Nothing."""
         return iter(())
+
+    factors_of = reads
 
 
 @final
@@ -159,6 +172,8 @@ class SumOfProducts:
         """Slots of the same tape that must be there before."""
         yield self.a
         yield self.b
+
+    factors_of = reads
 
 
 Block = Union[Mix, Product, DataGram, Constant, SumOfProducts]

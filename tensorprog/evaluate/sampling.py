@@ -12,24 +12,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.dataset import Dataset
+from tensorprog.evaluate.sampling_inners import Laws, is_fresh
 from tensorprog.evaluate.sampling_output import leaves_of, output_covariance, roots_of
-from tensorprog.evaluate.sampling_plan import Sampler, plan_of, sampler
-from tensorprog.evaluate.sampling_inners import Laws
+from tensorprog.evaluate.sampling_plan import plan_of
+from tensorprog.evaluate.sampling_products import not_finite
+from tensorprog.evaluate.sampling_program import Sampler, sampler
 from tensorprog.evaluate.sampling_run import Draw
 from tensorprog.finite.forward import Group, State
 from tensorprog.finite.gram import gradient_gram
 from tensorprog.finite.plan import Plan
 from tensorprog.finite.weights import Network
 from tensorprog.ir.expr import evaluate
-from tensorprog.ir.program import Inner, MatMul
+from tensorprog.ir.program import MatMul
 from tensorprog.ir.tables import count
-from tensorprog.evaluate.sampling_inners import is_fresh
 from tensorprog.limit.analyse import Limit, TrainedWeight
 
 Floats = NDArray[np.float64]
@@ -68,7 +69,7 @@ def sample(
     Where scalars inside the network stay random, each replicate is one draw of them, and the same number of draws is
     spent on more replicates (`split`).  `progress(message, fraction)` is called after each replicate.
 
-    Raises TensorProgError when the limit needs the derivative of a step function.
+    Raises TensorProgError when the limit needs the derivative of a step function, or is not finite.
     """
     problem = Problem(limit, dataset, tuple(want))
     if problem.random:
@@ -109,8 +110,7 @@ class Problem:
         self.laws = Laws(limit, self.sizes)
         self.inside = frozenset(n for t in self.trained for u in t.uses for n in (u.row, u.col) if n is not None)
         self.leaves = self._leaves()
-        output = roots_of(limit) if self.leaves else frozenset([limit.output_var])
-        self.roots = self.inside | output
+        self.roots = self.inside | self._output_roots()
         self.random = any(self._draws(i.var.name) for i in self.sampler(1).program.instrs)
 
     def _leaves(self) -> frozenset[str] | None:
@@ -120,6 +120,11 @@ class Problem:
             return None
         chosen = sampler(self.limit, self.inside | roots_of(self.limit), 1)
         return None if leaves & {i.var.name for i in chosen.program.instrs} else leaves
+
+    def _output_roots(self) -> frozenset[str]:
+        if self.limit.output_var in self.limit.random and "nngp" not in self.want:
+            return frozenset()
+        return roots_of(self.limit) if self.leaves else frozenset([self.limit.output_var])
 
     def _draws(self, name: str) -> bool:
         instr = self.limit.program.instr(name)
@@ -141,17 +146,22 @@ class Problem:
         network = Network(dict(self.sizes), {}, {}, np.dtype(np.float64))
         states = [State(plan, network, g) for plan, g in zip(plans[1], self.groups, strict=True)]
         draw = Draw(self.limit, plans[0], self.laws, states, samples, seed)
-        draw.run(self.roots)
-        found = self._output(states) if not self.limit.is_vector else {"nngp": _moments(self.limit.output_var, states)}
-        if self.trained:
-            found["ntk"] = self._ntk(states, samples)
-        elif "ntk" in self.want and not self.limit.is_vector:
-            found["ntk"] = np.zeros((len(self.order), len(self.order)))
+        with np.errstate(all="ignore"):
+            draw.run(self.roots)
+            found = self._output(states)
+            if "ntk" in self.want and not self.limit.is_vector:
+                found["ntk"] = self._ntk(states, samples)
+        if not all(np.isfinite(value).all() for value in found.values()):
+            raise not_finite(self.limit.program.instr(self.limit.output_var))
         wanted = {name: value for name, value in found.items() if name in (*self.want, "scalar")}
         return {name: v[self.order] if v.ndim == 1 else v[np.ix_(self.order, self.order)] for name, v in wanted.items()}
 
     def _output(self, states: Sequence[State]) -> Values:
         name = self.limit.output_var
+        if name in self.limit.random and "nngp" not in self.want:
+            return {}
+        if self.limit.is_vector:
+            return {"nngp": _moments(name, states)}
         power = self.limit.powers[name]
         if power is None or power < 0:
             return {"nngp": np.zeros((len(self.order), len(self.order)))}
@@ -188,5 +198,3 @@ def _order(limit: Limit, dataset: Dataset) -> Ints:
     order: Ints = np.argsort(np.concatenate(keys), kind="stable")
     return order
 
-
-__all__ = ["Inner", "Any", "Sampled", "sample"]

@@ -20,6 +20,7 @@ from scipy.stats import qmc
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 TOLERANCE = 1e-12
 """A residual variance below this part of the variance counts as zero."""
@@ -63,13 +64,13 @@ class Innovations:
 
     def __init__(self, samples: int, expected: int, seed: np.random.SeedSequence) -> None:
         self.rng = np.random.default_rng(seed)
-        self.quasi = sobol_normals(samples, min(expected, QUASI_DIMENSIONS), self.rng)
+        self.quasi = sobol_points(samples, min(expected, QUASI_DIMENSIONS), self.rng)
         self.samples, self.drawn = samples, 0
         self.basis = Growing(samples)
 
     def draw(self, count: int) -> Floats:
         """The next rows, [count, M]."""
-        quasi = self.quasi[self.drawn : self.drawn + count]
+        quasi: Floats = ndtri(self.quasi[self.drawn : self.drawn + count])
         fresh = np.concatenate([quasi, self.rng.standard_normal((count - len(quasi), self.samples))])
         self.drawn += count
         return self._matched(fresh) if self.drawn <= MATCHED * self.samples else fresh
@@ -84,13 +85,13 @@ class Innovations:
         return rows
 
 
-def sobol_normals(samples: int, dimensions: int, rng: np.random.Generator) -> Floats:
-    """The first points of a scrambled Sobol sequence as normal variables, [dimensions, samples]."""
+def sobol_points(samples: int, dimensions: int, rng: np.random.Generator) -> Floats:
+    """The first points of a scrambled Sobol sequence in the open unit cube, [dimensions, samples]."""
     if dimensions == 0:
         return np.zeros((0, samples))
-    points = qmc.Sobol(dimensions, scramble=True, seed=rng).random_base2(max(samples - 1, 0).bit_length())
-    normals: Floats = ndtri(np.ascontiguousarray(points[:samples].T) + 2.0**-31)
-    return normals
+    points = qmc.Sobol(dimensions, scramble=True, seed=rng).random_base2((samples - 1).bit_length())
+    inside: Floats = np.ascontiguousarray(points[:samples].T) + 2.0**-31  # points are multiples of 2^-30, zero too
+    return inside
 
 
 class Factor:

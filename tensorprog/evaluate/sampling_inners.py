@@ -133,7 +133,8 @@ class RandomInners:
     def draw(self, rows: Rows) -> Floats:
         """One draw of these, conditional on those before."""
         own = covariance(rows, rows, self.laws)
-        cross = np.concatenate([np.zeros((len(own), 0)), *(covariance(rows, p, self.laws) for p in self.pivots)], axis=1)
+        known = [covariance(rows, p, self.laws) for p in self.pivots]
+        cross = np.concatenate([np.zeros((len(own), 0)), *known], axis=1)
         values, chosen = self.factor.extend(own, cross, lambda count: self.rng.standard_normal((count, 1)))
         if len(chosen):
             self.pivots.append(rows.chosen(chosen))

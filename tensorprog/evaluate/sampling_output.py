@@ -7,6 +7,7 @@ Leaves are random inner products (a readout) and scalar weights (its bias); B is
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
@@ -88,20 +89,23 @@ def _back(name: str, term: Term, weight: Floats, limit: Limit, state: State) -> 
     scale = np.repeat(coefficients(term.coef, table, state.env)[:, None], weight.shape[2], axis=1)
     for s in term.scalars:
         scale *= take(state.value(s.var), state.plan.find(s, table.index, len(table)))
-    result = np.zeros((weight.shape[0], size, weight.shape[2]))
-    np.add.at(result, (slice(None), table.source), weight[:, table.target] * scale)
-    return result
+    result = np.zeros((size, weight.shape[0], weight.shape[2]))
+    np.add.at(result, table.source, (weight[:, table.target] * scale).swapaxes(0, 1))
+    return result.swapaxes(0, 1)
 
 
 def output_covariance(limit: Limit, leaves: frozenset[str], states: Sequence[State], laws: Laws) -> Floats:
     """E[f f'] over all groups, [samples, samples], samples group by group, example by example."""
     parts = [_parts(limit, leaves, state, laws) for state in states]
-    blocks = [[np.zeros((0, 0))] * len(states) for _ in states]
-    for g in range(len(states)):
-        for h in range(g + 1):
-            blocks[g][h] = sum((a.weight @ a.covariance(b) @ b.weight.T for a in parts[g] for b in parts[h]), np.zeros(1))
-            blocks[h][g] = blocks[g][h].T
-    return np.block(blocks)
+    axes = limit.program.var(limit.output_var).axes
+    sizes = [count(axes, state.env) * state.group.examples for state in states]
+    ends = np.cumsum(sizes)
+    total = np.zeros((sum(sizes), sum(sizes)))
+    for g, h in itertools.product(range(len(states)), repeat=2):
+        block = total[ends[g] - sizes[g] : ends[g], ends[h] - sizes[h] : ends[h]]
+        for a, b in itertools.product(parts[g], parts[h]):
+            block += a.weight @ a.covariance(b) @ b.weight.T
+    return total
 
 
 @final

@@ -15,9 +15,10 @@ from typing import final
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from tensorprog.evaluate.sampling_factor import Factor, Floats, Growing, Ints
+from tensorprog.errors import TensorProgError, fail
+from tensorprog.evaluate.sampling_factor import Bools, Factor, Floats, Growing, Ints
 from tensorprog.finite.forward import State, weight_elements
-from tensorprog.ir.program import MatMul
+from tensorprog.ir.program import Instr, MatMul
 from tensorprog.ir.schedule import Step
 from tensorprog.ir.tables import coefficients
 
@@ -78,6 +79,8 @@ class Products:
         if self.vectors is None:
             self.vectors = Growing(vectors.shape[1])
         own = mixed(contributions, contributions, vectors @ vectors.T / norm)
+        if not np.isfinite(own).all():
+            raise not_finite(culprit(step, state))
         cross = mixed(contributions, self.pivots, vectors @ self.vectors.values.T / norm)
         values, chosen = self.factor.extend(own, cross, draws)
         added, used = contributions.restricted(chosen).compact()
@@ -87,10 +90,16 @@ class Products:
         return np.broadcast_to(shaped, (len(shaped), state.group.examples, shaped.shape[-1]))
 
 
-def contributions_of(step: Step, state: State, gain: float) -> tuple[Contributions, Floats, float]:
-    """Contributions (rows are element-major, then examples), the vectors, and the number that makes E of their dot products.
+def culprit(step: Step, state: State) -> Instr:
+    """The operand of a product, or the product itself when it has none."""
+    op = step.instr.op
+    return state.plan.program.instr(op.operand) if isinstance(op, MatMul) and op.operand is not None else step.instr
 
-    Without an operand all examples are alike: there is one row for each element.
+
+def contributions_of(step: Step, state: State, gain: float) -> tuple[Contributions, Floats, float]:
+    """Contributions, their vectors, and the number over which dot products of these are to be divided.
+
+    Rows are element-major, then examples; without an operand all examples are alike, one row stands for them.
     """
     op = step.instr.op
     assert isinstance(op, MatMul)
@@ -99,15 +108,15 @@ def contributions_of(step: Step, state: State, gain: float) -> tuple[Contributio
     coef = coefficients(op.coef, table, state.env) * math.sqrt(gain)
     if op.operand is None:
         return Contributions(len(step.elements), table.target, element, 0 * table.source, coef), np.ones((1, 1)), 1.0
-    example, examples = np.arange(state.group.examples), state.group.examples
-    rows = (table.target[:, None] * examples + example).ravel()
-    sources = (table.source[:, None] * examples + example).ravel()
-    spread = Contributions(len(step.elements) * examples, rows, np.repeat(element, examples), sources, np.repeat(coef, examples))
-    compact, used = spread.compact()
+    examples = state.group.examples
+    every = np.arange(examples)
+    row, source = ((at[:, None] * examples + every).ravel() for at in (table.target, table.source))
+    spread = (np.repeat(element, examples), source, np.repeat(coef, examples))
+    contributions, used = Contributions(len(step.elements) * examples, row, *spread).compact()
     operand = state.value(op.operand)
     dim = state.plan.program.var(op.operand).dim
     norm = float(operand.shape[-1]) if dim is not None and dim.wide else 1.0
-    return compact, np.asarray(operand.reshape(-1, operand.shape[-1])[used], dtype=np.float64), norm
+    return contributions, operand.reshape(-1, operand.shape[-1])[used].astype(np.float64, copy=False), norm
 
 
 def mixed(left: Contributions, right: Contributions, gram: Floats) -> Floats:
@@ -123,5 +132,12 @@ def mixed(left: Contributions, right: Contributions, gram: Floats) -> Floats:
     return total
 
 
-def _matrix(c: Contributions, keep: np.ndarray, vectors: int) -> csr_matrix:
+def _matrix(c: Contributions, keep: Bools, vectors: int) -> csr_matrix:
     return csr_matrix((c.coef[keep], (c.row[keep], c.source[keep])), shape=(c.rows, vectors))
+
+
+def not_finite(instr: Instr) -> TensorProgError:
+    """The error for a family that overflows or divides zero by zero."""
+    name = instr.var.name.removeprefix("d.").split(".")[0]
+    return fail(f"'{name}' is not finite in the limit for some example", instr.var.span,
+                "is zero divided by zero (a normalized zero vector), or does a value overflow?")

@@ -8,14 +8,16 @@ import numpy as np
 
 from tensorprog.evaluate.sampling_factor import Floats, Innovations
 from tensorprog.evaluate.sampling_inners import Laws, RandomInners, is_fresh, rows_of
-from tensorprog.evaluate.sampling_plan import Sampler
 from tensorprog.evaluate.sampling_products import Products
+from tensorprog.evaluate.sampling_program import Sampler, leaf_of
 from tensorprog.finite.forward import State, compute, take
 from tensorprog.ir.expr import evaluate
 from tensorprog.ir.program import Inner, MatMul, operands
 from tensorprog.ir.schedule import Step
 from tensorprog.ir.tables import count
 from tensorprog.limit.analyse import Limit
+
+Seed = np.random.SeedSequence
 
 RANK = 1e-10
 """Relative eigenvalues below it count as zero in regressions."""
@@ -25,11 +27,11 @@ class Draw:
     """The Gaussian families drawn so far, shared by the groups; values live in the `states`."""
 
     def __init__(
-        self, limit: Limit, chosen: Sampler, laws: Laws, states: Sequence[State], samples: int, seed: np.random.SeedSequence
+        self, limit: Limit, chosen: Sampler, laws: Laws, states: Sequence[State], samples: int, seed: Seed
     ) -> None:
         self.limit, self.chosen, self.states, self.samples = limit, chosen, states, samples
         vectors, scalars = seed.spawn(2)
-        self.innovations = Innovations(samples, sum(_rows(s) for s in states), vectors)
+        self.innovations = Innovations(samples, sum(directions(s) for s in states), vectors)
         self.rng = np.random.default_rng(scalars)
         self.products: dict[tuple[str, bool], Products] = {}
         self.inners = RandomInners(laws, self.rng)
@@ -49,7 +51,7 @@ class Draw:
         if isinstance(op, MatMul):
             return self._product(step, state)
         if not isinstance(op, Inner):
-            return np.asarray(compute(step, state))
+            return np.asarray(compute(step, state), dtype=np.float64)
         if name in self.chosen.regressions:
             return self._regression(step, state)
         if is_fresh(self.limit, name):
@@ -84,29 +86,24 @@ class Draw:
     def _regression(self, step: Step, state: State) -> Floats:
         """R[i, j]: the least squares coefficients of target i on the hats j drawn so far, for every example."""
         target, leaves = self.chosen.regressions[step.instr.var.name]
-        program = state.plan.program
-        own = step.instr.op.left.var if False else self._leaf(step)
-        hats = np.concatenate([state.value(name) for name in leaves]).swapaxes(0, 1)
-        first = sum(count(program.var(name).axes, state.env) for name in leaves[: leaves.index(own)])
-        size = count(program.var(own).axes, state.env)
-        i, j = np.divmod(step.elements, size)
+        sizes = [len(state.value(leaf)) for leaf in leaves]
+        own = leaves.index(leaf_of(step.instr))
+        i, j = np.divmod(step.elements, sizes[own])
         rows, at = np.unique(i, return_inverse=True)
+        hats = np.concatenate([state.value(leaf) for leaf in leaves]).swapaxes(0, 1)
         targets = state.value(target)[rows].swapaxes(0, 1)
         inverse = np.linalg.pinv(hats @ hats.swapaxes(1, 2), rcond=RANK, hermitian=True)
-        coefficients = inverse @ (hats @ targets.swapaxes(1, 2))
-        result: Floats = coefficients[:, first + j, at].T
-        return result
-
-    def _leaf(self, step: Step) -> str:
-        op = step.instr.op
-        assert isinstance(op, Inner) and op.right is not None
-        return op.right.var
+        coefficients: Floats = inverse @ (hats @ targets.swapaxes(1, 2))
+        return coefficients[:, sum(sizes[:own]) + j, at].T
 
 
-def _rows(state: State) -> int:
+def directions(state: State) -> int:
     """At most so many directions can be new in the Gaussian families of a group."""
-    instrs = (i for i in state.plan.program.instrs if isinstance(i.op, MatMul))
-    return sum(count(i.var.axes, state.env) * (1 if i.op.operand is None else state.group.examples) for i in instrs)  # type: ignore[union-attr]
+    total = 0
+    for i in state.plan.program.instrs:
+        if isinstance(i.op, MatMul) and i.var.dim is not None:
+            total += count(i.var.axes, state.env) * (1 if i.op.operand is None else state.group.examples)
+    return total
 
 
 def last_uses(steps: Sequence[Step], keep: Collection[str]) -> list[list[str]]:

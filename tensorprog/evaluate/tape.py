@@ -53,13 +53,20 @@ class Slots:
 
 
 class Tape:
-    """The slots and blocks of a pair of runs (`left`, `right` given), or of one run (both None)."""
+    """The slots and blocks of a pair of runs, whose own tapes are `selves`, or of one run (None).
 
-    def __init__(self, limit: Limit, moments: Moments, sizes: tuple[Sizes, Sizes], left: Tape | None = None, right: Tape | None = None) -> None:
+    `zeros` marks index pairs of keys that are known to be zero.
+    """
+
+    def __init__(
+        self, limit: Limit, moments: Moments, sizes: tuple[Sizes, Sizes],
+        selves: tuple[Tape, Tape] | None = None, zeros: Mapping[Key, NDArray[np.bool_]] | None = None,
+    ) -> None:
         self.limit, self.moments = limit, moments
         self.program = limit.program
         self.sizes = sizes
-        self.selves = (left or self, right or self)
+        self.selves = selves or (self, self)
+        self.zeros = zeros or {}
         self.slots: dict[Key, Slots] = {}
         self.blocks: list[Block] = []
         self.waiting: list[tuple[Key, Ints, Ints]] = []
@@ -96,6 +103,8 @@ class Tape:
         slots = self.slots.setdefault(key, Slots(rows, cols)) if key not in self.slots else self.slots[key]
         valid = (li >= 0) & (rj >= 0)
         codes = np.where(valid, li * slots.cols + rj, 0)
+        if key in self.zeros:
+            valid &= ~self.zeros[key][codes]
         new = np.unique(codes[valid & (slots.at[codes] == 0)])
         if len(new):
             slots.at[new] = np.arange(slots.size, slots.size + len(new))
@@ -439,6 +448,20 @@ class Tape:
             for d in depths:
                 ordered.append((int(d), n, part(block, np.flatnonzero(depth == d)) if len(depths) > 1 else block))
         return [b for _, _, b in sorted(ordered, key=lambda x: x[:2])]
+
+    def find_zeros(self, ordered: list[Block]) -> dict[Key, NDArray[np.bool_]]:
+        """Index pairs to which nothing but zeros is added: offsets that never meet.
+
+        A slot lives when one of its contributions has living factors; blocks come in the order of their levels.
+        """
+        alive = {key: np.zeros(slots.size, dtype=bool) for key, slots in self.slots.items()}
+        for block in ordered:
+            lives = np.ones(len(block.out), dtype=bool)
+            for key, slots in block.factors_of(self.single):
+                if key != ("one",):
+                    lives &= alive[key][slots] if key in alive else False
+            alive[block.key][block.out[lives]] = True
+        return {key: (s.at > 0) & ~alive[key][s.at] for key, s in self.slots.items() if not alive[key][1:].all()}
 
     def _levels(self, start: Mapping[Key, int], total: int) -> Ints:
         from tensorprog.ir.schedule import levels
