@@ -32,6 +32,7 @@ Seeds = int | Sequence[int]
 Progress = Callable[[str, float], None]
 
 STUDY_SECONDS = 10.0
+TIERS = ("auto", "closed", "quadrature", "sampling")
 
 
 def load(path_or_source: str | os.PathLike[str], program: str | None = None, **params: Parameter) -> Network:
@@ -138,6 +139,7 @@ class Network:
         """
         from tensorprog.evaluate import Options, evaluate
 
+        _check_options(want, tier, samples, replicates)
         options = Options(want, tier, samples, replicates, seed, progress)
         left, right = self._bind(x1, x2)
         rows = [_rows(self.program, self.output(output), d) for d in (left, right or left)]
@@ -241,6 +243,15 @@ def is_number(limit: Limit) -> bool:
     """Whether the output becomes deterministic, neither random nor zero nor a vector."""
     var = limit.output_var
     return not limit.is_vector and var not in limit.random and limit.powers[var] == 0
+
+
+def _check_options(want: tuple[str, ...], tier: str, samples: int, replicates: int) -> None:
+    if tier not in TIERS:
+        raise fail(f"there is no tier '{tier}'", hint=f"tiers: {', '.join(TIERS)}")
+    if not set(want) <= {"nngp", "ntk"} or isinstance(want, str):
+        raise fail(f"want = {want!r} is no tuple of 'nngp' and 'ntk'")
+    if samples < 2 or replicates < 2:
+        raise fail("samples and replicates must be at least 2")
 
 
 def _seeds(seeds: Seeds) -> Sequence[int]:

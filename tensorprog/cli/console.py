@@ -37,7 +37,7 @@ class Console:
     def notes(self, notes: Iterable[Diagnostic]) -> None:
         """Warnings and notes on the program."""
         for note in () if self.quiet or self.json else notes:
-            print(note.render(), file=sys.stderr)
+            print(shown(note), file=sys.stderr)
 
     def result(self, data: Mapping[str, Any]) -> None:
         """The result as one JSON object, if that was asked for."""
@@ -58,6 +58,11 @@ class Console:
         with Bars(*columns, console=Terminal(stderr=True), transient=True) as bars:
             task = bars.add_task("", total=1.0)
             yield lambda message, fraction: bars.update(task, description=message, completed=fraction)
+
+
+def shown(d: Diagnostic) -> str:
+    """The text of a diagnostic; control characters of the file must not reach the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in d.render())
 
 
 def diagnostic_data(d: Diagnostic) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from tensorprog import __version__
+from tensorprog.cli.console import diagnostic_data, shown
 from tensorprog.errors import Diagnostic, TensorProgError
 
 COMMANDS = ("check", "show", "fmt", "derive", "kernel", "validate", "run")
@@ -84,10 +85,8 @@ def _invoke(arguments: list[str]) -> int:
 
 def _mistake(diagnostics: Sequence[Diagnostic], as_json: bool) -> int:
     for diagnostic in diagnostics:
-        print(diagnostic.render(), file=sys.stderr)
+        print(shown(diagnostic), file=sys.stderr)
     if as_json:
-        from tensorprog.cli.console import diagnostic_data
-
         print(json.dumps({"ok": False, "diagnostics": [diagnostic_data(d) for d in diagnostics]}))
     return 2
 

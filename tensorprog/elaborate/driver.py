@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import math
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from tensorprog.elaborate.scope import Budget, Scope
 from tensorprog.elaborate.values import Function, Number, Value
 from tensorprog.errors import Diagnostic, Source, fail
 from tensorprog.ir import expr as ex
+from tensorprog.ir.domain import check_domains
 from tensorprog.ir.functions import FUNCTIONS
 from tensorprog.ir.program import Instr, Program, operands
 from tensorprog.lang import syntax
@@ -174,6 +177,7 @@ def _run(p: syntax.Program, home: Scope, files: Files, params: Mapping[str, Para
         tuple(w for w in builder.weights if w.name in weights), instrs, tuple(expander.outputs), p.span,
     )
     notes = list(files.notes)
+    check_domains(program)
     _warn_unused(p, scope, expander, program, notes)
     return Elaborated(program, tuple(notes))
 
@@ -205,12 +209,25 @@ def _parameter(q: syntax.Param, value: Parameter, scope: Scope, expander: Expand
     """A parameter given from outside: numbers are taken as they are written, other texts name a function."""
     text = str(value).strip()
     try:
-        return Number(ex.num(Fraction(text)))
+        return Number(ex.num(_exact(text)))
     except (ValueError, ZeroDivisionError):
         pass
+    except OverflowError:
+        raise fail(f"parameter '{q.name}' is too large or too small: {text[:40]}", q.span) from None
     if not text.isidentifier():
         raise fail(f"parameter '{q.name}' must be a number or the name of a function, not {value!r}", q.span)
     return expander.lookup(text, scope, q.span)
+
+
+def _exact(text: str) -> Fraction:
+    """The number that is written, `1.2`, `1e-3` or `1/3`.  OverflowError where a float could not hold it."""
+    if "/" not in text:
+        approximate = float(text)
+        if math.isinf(approximate) or (approximate == 0 and re.search("[1-9]", re.split("[eE]", text)[0])):
+            raise OverflowError
+    elif len(text) > 300:
+        raise OverflowError
+    return Fraction(text)
 
 
 def reachable(instrs: tuple[Instr, ...], roots: list[str]) -> tuple[Instr, ...]:

@@ -89,9 +89,10 @@ class Elements:
 
     def constant(self, e: Expr, span: Span) -> Number:
         """The compile-time number; what is not one, or beyond floating point, is an error."""
-        for part in (e, *(e.args if isinstance(e, Op) else ())):
-            if isinstance(part, Num) and not _representable(part.value):
-                raise fail("this number is too large or too small, or is not a number", span)
+        parts = e.args if isinstance(e, Op) else (e,)
+        failed = isinstance(e, Op) and all(isinstance(p, Num) for p in parts)  # it would have been folded
+        if failed or any(isinstance(p, Num) and not _representable(p.value) for p in parts):
+            raise fail("this number is too large or too small, or is not a real number", span)
         if isinstance(e, Num) and isinstance(e.value, Fraction) and e.value.denominator.bit_length() > 4096:
             return Number(Num(float(e.value)))
         return Number(e)

@@ -121,10 +121,7 @@ class Operators(Elements):
         if isinstance(a, Number):
             if a.expr == ex.ZERO and isinstance(exponent, ex.Num) and exponent.value < 0:
                 raise fail("division by zero", span)
-            result = ex.power(a.expr, exponent)
-            if isinstance(a.expr, ex.Num) and isinstance(exponent, ex.Num) and not isinstance(result, ex.Num):
-                raise fail("this power is too large, or is not a real number", span)
-            return self.constant(result, span)
+            return self.constant(ex.power(a.expr, exponent), span)
         if isinstance(a, Stacked):
             return Stacked(tuple(self.power(x, b, span) for x in a.blocks))  # type: ignore[misc]
         return self.combine(lambda e: ex.power(e, exponent), [self.pointwise(a, span)], a.dim)

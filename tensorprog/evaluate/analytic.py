@@ -54,12 +54,12 @@ class Cross:
 def prepare(limit: Limit, moments: Moments, left: Group, right: Group, want: Sequence[str]) -> Cross:
     """The tapes of a pair of groups.  Raises Unservable where a moment needs sampling."""
     sizes = (left.sizes, right.sizes)
-    cross, ordered, keys = _tapes(limit, moments, sizes, want, ({}, {}, {}))
-    zeros = [t.find_zeros(o) for t, o in zip((cross, *cross.selves), ordered, strict=True)]
+    cross, singles, ordered, keys = _tapes(limit, moments, sizes, want, ({}, {}, {}))
+    zeros = [t.find_zeros(o) for t, o in zip((cross, *singles), ordered, strict=True)]
     if any(zeros):
-        cross, ordered, keys = _tapes(limit, moments, sizes, want, (zeros[0], zeros[1], zeros[2]))
-    first = Single(cross.selves[0], ordered[1])
-    second = first if cross.selves[0] is cross.selves[1] else Single(cross.selves[1], ordered[2])
+        cross, singles, ordered, keys = _tapes(limit, moments, sizes, want, (zeros[0], zeros[1], zeros[2]))
+    first = Single(singles[0], ordered[1])
+    second = first if singles[0] is singles[1] else Single(singles[1], ordered[2])
     return Cross(cross, ordered[0], first, second, keys)
 
 
@@ -68,7 +68,7 @@ Zeros = dict[Key, NDArray[np.bool_]]
 
 def _tapes(
     limit: Limit, moments: Moments, sizes: tuple[Sizes, Sizes], want: Sequence[str], zeros: tuple[Zeros, Zeros, Zeros]
-) -> tuple[Tape, list[list[Block]], dict[str, Key]]:
+) -> tuple[Tape, tuple[Tape, Tape], list[list[Block]], dict[str, Key]]:
     """The cross tape and the blocks of it and of the tapes of its two runs, without what is known to be zero."""
     a = Tape(limit, moments, (sizes[0], sizes[0]), None, zeros[1])
     b = a if sizes[0] == sizes[1] else Tape(limit, moments, (sizes[1], sizes[1]), None, zeros[2])
@@ -76,27 +76,44 @@ def _tapes(
     keys = {name: getattr(cross, name)() for name in want}
     for tape in (cross, a, b):
         tape.build()
-    return cross, [cross.ordered(), a.ordered(), b.ordered()], keys
+    return cross, (a, b), [cross.ordered(), a.ordered(), b.ordered()], keys
 
 
 def kernels(
-    limit: Limit, moments: Moments, left: Dataset, right: Dataset | None, want: Sequence[str], progress: Callable[[float], None]
+    limit: Limit,
+    moments: Moments,
+    left: Dataset,
+    right: Dataset | None,
+    want: Sequence[str],
+    progress: Callable[[float], None],
 ) -> tuple[dict[str, Floats], Errors]:
     """`want` (of "nngp", "ntk") between two data sets, or of one with itself, and the error estimates."""
     outs = _outs(limit, left), _outs(limit, right or left)
     result = {name: np.zeros((sum(outs[0].values()), sum(outs[1].values()))) for name in want}
     other, errors = right or left, Errors()
-    pairs = [(g, h) for i, g in enumerate(left.groups) for j, h in enumerate(other.groups) if right is not None or j >= i]
+    pairs = [
+        (g, h) for i, g in enumerate(left.groups) for j, h in enumerate(other.groups) if right is not None or j >= i
+    ]
     for done, (g, h) in enumerate(pairs):
         cross = prepare(limit, moments, g, h, want)
-        part = (done / len(pairs), 1 / len(pairs))
-        blocks = _group_kernels(cross, limit, g, h, right is None and g is h, errors, lambda f, p=part: progress(p[0] + p[1] * f))  # type: ignore[misc]
+        step = _part_of(progress, done, len(pairs))
+        blocks = _group_kernels(cross, limit, g, h, right is None and g is h, errors, step)
         for name in want:
             rows, cols = _places(g, left, outs[0]), _places(h, other, outs[1])
             result[name][np.ix_(rows, cols)] = blocks[name]
             if right is None and g is not h:
                 result[name][np.ix_(cols, rows)] = blocks[name].T
     return result, errors
+
+
+def _part_of(progress: Callable[[float], None], done: int, parts: int) -> Callable[[float], None]:
+    """The progress of one of several equal parts."""
+    return lambda fraction: progress((done + fraction) / parts)
+
+
+def output_rows(limit: Limit, data: Dataset) -> int:
+    """The number of rows of a kernel: output elements of all examples."""
+    return sum(_outs(limit, data).values())
 
 
 def _outs(limit: Limit, data: Dataset) -> dict[int, int]:
@@ -112,16 +129,30 @@ def _places(group: Group, data: Dataset, outs: Mapping[int, int]) -> NDArray[np.
 
 
 def _group_kernels(
-    cross: Cross, limit: Limit, left: Group, right: Group, symmetric: bool, errors: Errors, progress: Callable[[float], None]
+    cross: Cross,
+    limit: Limit,
+    left: Group,
+    right: Group,
+    symmetric: bool,
+    errors: Errors,
+    progress: Callable[[float], None],
 ) -> dict[str, Floats]:
     data = [data_families(limit, g) for g in (left, right)]
-    selves = [run_single(s, d, len(g), errors) for s, d, g in zip((cross.left, cross.right), data, (left, right), strict=True)]
+    selves = [
+        run_single(s, d, len(g), errors) for s, d, g in zip((cross.left, cross.right), data, (left, right), strict=True)
+    ]
     outs = cross.tape.slots[next(iter(cross.keys.values()))] if cross.keys else None
     assert outs is not None
     result = {name: np.zeros((len(left), outs.rows, len(right), outs.cols)) for name in cross.keys}
     tiles = _tiles(cross, len(left), len(right), symmetric)
     for n, (i, j) in enumerate(tiles):
-        run = Run(cross.tape, (_cut(data[0], i), _cut(data[1], j)), (len(i), len(j)), (_part(selves[0], i), _part(selves[1], j)), errors)
+        run = Run(
+            cross.tape,
+            (_cut(data[0], i), _cut(data[1], j)),
+            (len(i), len(j)),
+            (_part(selves[0], i), _part(selves[1], j)),
+            errors,
+        )
         run.execute(cross.blocks, tuple(cross.keys.values()))
         for name, key in cross.keys.items():
             _write(result[name], run.values.get(key), cross.tape, key, i, j, symmetric)
@@ -129,7 +160,15 @@ def _group_kernels(
     return {name: k.reshape(k.shape[0] * k.shape[1], -1) for name, k in result.items()}
 
 
-def _write(kernel: Floats, values: Floats | None, tape: Tape, key: Key, i: NDArray[np.int64], j: NDArray[np.int64], symmetric: bool) -> None:
+def _write(
+    kernel: Floats,
+    values: Floats | None,
+    tape: Tape,
+    key: Key,
+    i: NDArray[np.int64],
+    j: NDArray[np.int64],
+    symmetric: bool,
+) -> None:
     """The slots of a tile into the kernel, and into its mirror image."""
     if values is None:
         return
@@ -177,4 +216,5 @@ def data_families(limit: Limit, group: Group) -> dict[str, Floats]:
         return {}
     known = replace(program, weights=(), instrs=tuple(i for i in program.instrs if i.var.name in names), outputs=())
     network = draw(known, group.sizes, {w.name: 1 for w in program.widths}, 0, np.float64)
-    return forward(known, network, FiniteGroup(group.sizes, group.batch), names)
+    found = forward(known, network, FiniteGroup(group.sizes, group.batch), names)
+    return {name: np.asarray(value, dtype=np.float64) for name, value in found.items()}

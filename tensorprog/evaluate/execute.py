@@ -9,7 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from tensorprog.evaluate.blocks import Block, Constant, DataGram, Factor, GroupValue, Key, Mix, Placed, Product, Slot, SumOfProducts, part
+from tensorprog.evaluate.blocks import (
+    Block,
+    Constant,
+    DataGram,
+    Factor,
+    GroupValue,
+    Key,
+    Mix,
+    Placed,
+    Product,
+    Slot,
+    SumOfProducts,
+    part,
+)
 from tensorprog.evaluate.tape import Tape
 from tensorprog.ir import expr as ex
 from tensorprog.ir.tables import Ints
@@ -161,22 +174,30 @@ class Run:
         worst = float(np.max(error, initial=0.0))
         known = self.errors.get(id(group.expectation), (group.expectation, 0.0))[1]
         self.errors[id(group.expectation)] = (group.expectation, max(known, worst))
-        return np.asarray(value)
+        return np.asarray(value, dtype=np.float64)
 
     def _moments(self, group: GroupValue, entries: int) -> Moments:
         """Means and covariances of the arguments, from their moments."""
         sides = ("left", "right")
         means = [[self.placed(sides[s], *m) for m in group.means[s]] for s in (0, 1)]
         inside = [
-            [[self.placed(sides[s], *slot) - means[s][i] * means[s][j] for j, slot in enumerate(line)] for i, line in enumerate(group.inside[s])]
+            [
+                [self.placed(sides[s], *slot) - means[s][i] * means[s][j] for j, slot in enumerate(line)]
+                for i, line in enumerate(group.inside[s])
+            ]
             for s in (0, 1)
         ]
-        across = [[self.own(*slot) - means[0][i] * means[1][j] for j, slot in enumerate(line)] for i, line in enumerate(group.across)]
+        across = [
+            [self.own(*slot) - means[0][i] * means[1][j] for j, slot in enumerate(line)]
+            for i, line in enumerate(group.across)
+        ]
         k, m = len(means[0]), len(means[1])
         shape = (entries, *self.examples)
         return Moments(
-            _stack(means[0], (k,), shape), _stack([x for line in inside[0] for x in line], (k, k), shape),
-            _stack(means[1], (m,), shape), _stack([x for line in inside[1] for x in line], (m, m), shape),
+            _stack(means[0], (k,), shape),
+            _stack([x for line in inside[0] for x in line], (k, k), shape),
+            _stack(means[1], (m,), shape),
+            _stack([x for line in inside[1] for x in line], (m, m), shape),
             _stack([x for line in across for x in line], (k, m), shape),
         )
 

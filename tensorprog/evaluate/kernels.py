@@ -14,7 +14,8 @@ from tensorprog.errors import TensorProgError, fail
 from tensorprog.evaluate import analytic
 from tensorprog.evaluate.tape import Tape
 from tensorprog.ir import expr as ex
-from tensorprog.ir.program import Program
+from tensorprog.ir.program import Linear, Program
+from tensorprog.ir.tables import count
 from tensorprog.limit.analyse import Limit, analyse
 from tensorprog.limit.moments import Moments, Unservable
 
@@ -85,8 +86,11 @@ def evaluate(limit: Limit, left: Dataset, right: Dataset | None = None, options:
             return _analytic(limit, left, right, want, options)
         except Unservable as reason:
             if options.tier != "auto":
-                raise fail(f"the {options.tier} tier cannot serve this program: {reason}", limit.source.span,
-                           "use --tier auto or sampling") from None
+                raise fail(
+                    f"the {options.tier} tier cannot serve this program: {reason}",
+                    limit.source.span,
+                    "use --tier auto or sampling",
+                ) from None
             return _sampled(limit, left, right, want, options, f"sampled because {reason}")
     return _sampled(limit, left, right, want, options, "sampled as asked")
 
@@ -100,8 +104,11 @@ def wanted(limit: Limit, want: tuple[str, ...]) -> tuple[str, ...]:
     if "nngp" in want and not limit.is_vector and limit.output_var not in limit.random:
         power = limit.powers[limit.output_var]
         if want == ("nngp",) and power is not None:
-            raise fail(f"output '{limit.output}' is a number in the limit, not a Gaussian process", limit.source.output(limit.output).span,
-                       "its value is printed by derive and run; its NTK exists")
+            raise fail(
+                f"output '{limit.output}' is a number in the limit, not a Gaussian process",
+                limit.source.output(limit.output).span,
+                "its value is printed by derive and run; its NTK exists",
+            )
         want = tuple(w for w in want if w != "nngp")
     return want
 
@@ -149,8 +156,6 @@ def inner_randomness(limit: Limit) -> list[str]:
     waiting = [limit.output_var]
     while waiting:
         op = limit.program.instr(waiting.pop()).op
-        from tensorprog.ir.program import Linear
-
         if isinstance(op, Linear):
             inner = [t.operand for t in op.terms if t.operand is not None and not t.scalars]
             waiting += [n for n in inner if n not in out]
@@ -158,15 +163,17 @@ def inner_randomness(limit: Limit) -> list[str]:
     return sorted(limit.random - out)
 
 
-def _sampled(limit: Limit, left: Dataset, right: Dataset | None, want: tuple[str, ...], options: Options, reason: str) -> Kernels:
+def _sampled(
+    limit: Limit, left: Dataset, right: Dataset | None, want: tuple[str, ...], options: Options, reason: str
+) -> Kernels:
     from tensorprog.evaluate.sampling import sample
 
     joined = left if right is None else join(left, right)
     found = sample(limit, joined, options.samples, options.replicates, options.seed, options.progress, want)
-    per = 1 if found.nngp is None and found.ntk is None else len(found.nngp if found.nngp is not None else found.ntk) // joined.count  # type: ignore[arg-type]
-    rows, cols = np.arange(left.count * per), np.arange(left.count * per)
+    first = analytic.output_rows(limit, left)
+    rows = cols = np.arange(first)
     if right is not None:
-        cols = np.arange(left.count * per, joined.count * per)
+        cols = np.arange(first, analytic.output_rows(limit, joined))
 
     def cut(k: Floats | None) -> Floats | None:
         return None if k is None else k[np.ix_(rows, cols)]
@@ -212,7 +219,7 @@ def _deterministic(limit: Limit, data: Dataset | None) -> Floats:
     for g in groups:
         tape = Tape(limit, Moments(limit), (g.sizes, g.sizes))
         axes = limit.program.var(limit.output_var).axes
-        key, slots = tape.scalar(limit.output_var, np.arange(analytic.count(axes, g.sizes)))
+        key, slots = tape.scalar(limit.output_var, np.arange(count(axes, g.sizes)))
         tape.build()
         run = analytic.run_single(analytic.Single(tape, tape.ordered()), analytic.data_families(limit, g), len(g), {})
         parts.append(run.values[key][slots].T)

@@ -92,8 +92,10 @@ def split(samples: int, replicates: int) -> tuple[int, int]:
 
 def _summary(runs: Sequence[Values], limit: Limit) -> Sampled:
     means = {name: np.mean([r[name] for r in runs], axis=0) for name in runs[0]}
-    errors = {name: np.std([r[name] for r in runs], axis=0, ddof=min(1, len(runs) - 1)) / math.sqrt(len(runs))
-              for name in runs[0]}
+    errors = {
+        name: np.std([r[name] for r in runs], axis=0, ddof=min(1, len(runs) - 1)) / math.sqrt(len(runs))
+        for name in runs[0]
+    }
     scalars = {limit.output: (means["scalar"], errors["scalar"])} if "scalar" in means else {}
     return Sampled(means.get("nngp"), errors.get("nngp"), means.get("ntk"), errors.get("ntk"), scalars)
 
@@ -197,4 +199,3 @@ def _order(limit: Limit, dataset: Dataset) -> Ints:
     keys = [np.repeat(g.rows, count(axes, g.sizes)) for g in dataset.groups]
     order: Ints = np.argsort(np.concatenate(keys), kind="stable")
     return order
-

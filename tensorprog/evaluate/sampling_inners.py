@@ -58,8 +58,10 @@ class Laws:
         op = self.limit.program.instr(name).op
         assert isinstance(op, Inner)
         orders = self.limit.orders
-        sides = [(CONSTANT, frozenset[str]()) if r is None else (orders.of[r.var].characters, self.groups[r.var])
-                 for r in (op.left, op.right)]
+        sides = [
+            (CONSTANT, frozenset[str]()) if r is None else (orders.of[r.var].characters, self.groups[r.var])
+            for r in (op.left, op.right)
+        ]
         sign = np.sign(float(evaluate(orders.leading(op.coef).coef, self.sizes)))
         scale = sign * math.sqrt(float(evaluate(self.limit.inners[name], self.sizes)))
         return Law(sides[0][1], sides[1][1], sides[0][0].times(sides[1][0]), scale)
@@ -139,4 +141,3 @@ class RandomInners:
         if len(chosen):
             self.pivots.append(rows.chosen(chosen))
         return values[:, 0]
-

@@ -64,8 +64,12 @@ class Causal:
         start = {f: int(end) - self._count(f) for f, end in zip(families, ends, strict=True)}
         if response.leaf not in start:
             return np.zeros(self._count(response.coefficient), dtype=bool)
-        reads = [(start[f] + target, start[name] + source) for f in families
-                 for name, target, source in self._vector_reads(f) if name in start]
+        reads = [
+            (start[f] + target, start[name] + source)
+            for f in families
+            for name, target, source in self._vector_reads(f)
+            if name in start
+        ]
         leaf = np.arange(self._count(response.leaf))
         first = _relation([(start[response.leaf] + leaf, leaf)], (int(ends[-1]), len(leaf)))
         reach = _closure(_relation(reads, (int(ends[-1]),) * 2), first)
@@ -153,8 +157,12 @@ class Causal:
     def _wavefronts(self, group: list[Instr]) -> list[Step]:
         ends = np.cumsum([self._count(i.var.name) for i in group])
         start = {i.var.name: int(end) - self._count(i.var.name) for i, end in zip(group, ends, strict=True)}
-        edges = [(start[name] + source, start[i.var.name] + target)
-                 for i in group for name, target, source in self.dependencies(i) if name in start]
+        edges = [
+            (start[name] + source, start[i.var.name] + target)
+            for i in group
+            for name, target, source in self.dependencies(i)
+            if name in start
+        ]
         level = levels(int(ends[-1]), edges)
         if (level < 0).any():
             raise fail(f"'{group[0].var.name}' depends on itself", group[0].var.span)

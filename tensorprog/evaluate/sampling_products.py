@@ -56,8 +56,10 @@ class Contributions:
         """These rows, then those of `other`, whose vectors are numbered from `shift`."""
         return Contributions(
             self.rows + other.rows,
-            np.concatenate([self.row, other.row + self.rows]), np.concatenate([self.element, other.element]),
-            np.concatenate([self.source, other.source + shift]), np.concatenate([self.coef, other.coef]),
+            np.concatenate([self.row, other.row + self.rows]),
+            np.concatenate([self.element, other.element]),
+            np.concatenate([self.source, other.source + shift]),
+            np.concatenate([self.coef, other.coef]),
         )
 
 
@@ -139,5 +141,8 @@ def _matrix(c: Contributions, keep: Bools, vectors: int) -> csr_matrix:
 def not_finite(instr: Instr) -> TensorProgError:
     """The error for a family that overflows or divides zero by zero."""
     name = instr.var.name.removeprefix("d.").split(".")[0]
-    return fail(f"'{name}' is not finite in the limit for some example", instr.var.span,
-                "is zero divided by zero (a normalized zero vector), or does a value overflow?")
+    return fail(
+        f"'{name}' is not finite in the limit for some example",
+        instr.var.span,
+        "is zero divided by zero (a normalized zero vector), or does a value overflow?",
+    )

@@ -37,8 +37,10 @@ def sampler(limit: Limit, roots: Collection[str], samples: int) -> Sampler:
     regressions = regressions_of(limit)
     leaves = {r.coefficient: r for r in limit.responses}
     splits = {name: len(limit.program.var(target).axes) for name, (target, _) in regressions.items()}
-    instrs = [_regression(i, leaves[i.var.name], splits[i.var.name]) if i.var.name in splits else i
-              for i in limit.program.instrs]
+    instrs = [
+        _regression(i, leaves[i.var.name], splits[i.var.name]) if i.var.name in splits else i
+        for i in limit.program.instrs
+    ]
     program = needed(replace(limit.program, instrs=tuple(_sampled(i, samples) for i in instrs)), roots)
     for i in program.instrs:
         if _has_dirac(i):

@@ -42,10 +42,22 @@ def taps_of(program: Program, instr: Instr, sizes: Sizes, gain: float) -> Taps:
     length = count(op.map.domain, sizes)
     env = {**sizes, **grid(op.map.domain, sizes)}
     target = flat_index(op.map.target, instr.var.axes, env, sizes, length)
-    source, element, coef = _entries(program, op.weight, op.windex, op.operand, op.map.source, op.coef, env, sizes, length)
+    source, element, coef = _entries(
+        program, op.weight, op.windex, op.operand, op.map.source, op.coef, env, sizes, length
+    )
     size = count(instr.var.axes, sizes)
     keep = (target >= 0) & (source >= 0)
-    return _padded(op.operand, size, target[keep], source[keep], element[keep], coef[keep], gain, np.zeros(0, np.int64), np.arange(size))
+    return _padded(
+        op.operand,
+        size,
+        target[keep],
+        source[keep],
+        element[keep],
+        coef[keep],
+        gain,
+        np.zeros(0, np.int64),
+        np.arange(size),
+    )
 
 
 def use_taps(program: Program, use: Use, sizes: Sizes) -> Taps:
@@ -55,7 +67,9 @@ def use_taps(program: Program, use: Use, sizes: Sizes) -> Taps:
     row = flat_index(use.row_index, program.var(use.row).axes, env, sizes, length)
     out_axes = program.var(program.outputs[0].var).axes
     out = flat_index(use.out, out_axes, env, sizes, length)
-    source, element, coef = _entries(program, use.weight, use.windex, use.col, use.col_index, use.coef, env, sizes, length)
+    source, element, coef = _entries(
+        program, use.weight, use.windex, use.col, use.col_index, use.coef, env, sizes, length
+    )
     keep = (row >= 0) & (source >= 0) & (out >= 0)
     codes, target = np.unique(out[keep] * count(program.var(use.row).axes, sizes) + row[keep], return_inverse=True)
     outs, rows = np.divmod(codes, max(1, count(program.var(use.row).axes, sizes)))
@@ -63,8 +77,15 @@ def use_taps(program: Program, use: Use, sizes: Sizes) -> Taps:
 
 
 def _entries(  # noqa: PLR0913
-    program: Program, weight: str, windex: tuple[Expr, ...], operand: str | None, index: tuple[Expr, ...],
-    coef: Expr, env: Sizes, sizes: Sizes, length: int,
+    program: Program,
+    weight: str,
+    windex: tuple[Expr, ...],
+    operand: str | None,
+    index: tuple[Expr, ...],
+    coef: Expr,
+    env: Sizes,
+    sizes: Sizes,
+    length: int,
 ) -> tuple[Ints, Ints, Floats]:
     if operand is None:
         source = np.zeros(length, dtype=np.int64)
@@ -77,13 +98,25 @@ def _entries(  # noqa: PLR0913
     return source, element, value
 
 
-def _padded(operand: str | None, size: int, target: Ints, source: Ints, element: Ints, coef: Floats, gain: float, out: Ints, row: Ints) -> Taps:
+def _padded(
+    operand: str | None,
+    size: int,
+    target: Ints,
+    source: Ints,
+    element: Ints,
+    coef: Floats,
+    gain: float,
+    out: Ints,
+    row: Ints,
+) -> Taps:
     order = np.argsort(target, kind="stable")
     target, source, element, coef = target[order], source[order], element[order], coef[order]
     counts = np.bincount(target, minlength=size)
     width = int(counts.max(initial=0))
     place = np.arange(len(target)) - np.repeat(np.cumsum(counts) - counts, counts)
-    taps = Taps(operand, np.full((size, width), -1), np.full((size, width), -1), np.zeros((size, width)), gain, out, row)
+    taps = Taps(
+        operand, np.full((size, width), -1), np.full((size, width), -1), np.zeros((size, width)), gain, out, row
+    )
     taps.source[target, place], taps.element[target, place], taps.coef[target, place] = source, element, coef
     return taps
 

@@ -136,8 +136,11 @@ def _extent(name: str, e: Expr, sizes: Mapping[str, int], span: Span | None, lea
     except (ArithmeticError, ValueError) as error:
         raise fail(f"{what} has no value{_where(e, sizes)}: {error}", span) from None
     if not math.isfinite(value) or value != int(value):
-        raise fail(f"{what} is {float(value):g}{_where(e, sizes)}, not a whole number", span,
-                   f"use sizes for which {_show(e)} is whole, or integer division //")
+        raise fail(
+            f"{what} is {float(value):g}{_where(e, sizes)}, not a whole number",
+            span,
+            f"use sizes for which {_show(e)} is whole, or integer division //",
+        )
     if least is not None and value < least:
         raise fail(f"{what} is {'negative' if value < 0 else 'zero'}{_where(e, sizes)}", span)
     return max(0, int(value))
@@ -184,8 +187,11 @@ def _check_weight_index(instr: Instr, program: Program, sizes: Mapping[str, int]
         at = {name: int(v[outside[0]]) for name, v in table.index.items()}
         place = _element(op.weight, op.windex, {**sizes, **at})
         extents = list(shape(axes, sizes))
-        raise fail(f"weight {place} is outside the range of {op.weight.split('.')[0]}, which has the extents {extents}",
-                   instr.var.span, "a weight family is not padded: every index must be declared")
+        raise fail(
+            f"weight {place} is outside the range of {op.weight.split('.')[0]}, which has the extents {extents}",
+            instr.var.span,
+            "a weight family is not padded: every index must be declared",
+        )
 
 
 def _check_assigned_reads(instr: Instr, program: Program, sizes: Mapping[str, int]) -> None:

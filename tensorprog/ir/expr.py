@@ -9,12 +9,13 @@ and products flat; equal expressions made by them are mostly equal as data, but 
 
 from __future__ import annotations
 
+import ast
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache, reduce
+from functools import cache, reduce
 from typing import Any, Union, final
 
 import numpy as np
@@ -325,33 +326,50 @@ def partial(e: Op, k: int) -> Expr:
     return substitute(derivative_of(text), dict(zip("ab", e.args, strict=False)))
 
 
-@lru_cache(maxsize=None)
+@cache
 def derivative_of(text: str) -> Expr:
     """The expression written in a row of the function table (Python syntax, `^` for powers)."""
-    import ast
-
     tree = ast.parse(text.replace("^", "**"), mode="eval")
     return _from_ast(tree.body)
 
 
-def _from_ast(node: Any) -> Expr:
-    import ast
+_BINARY: dict[type[ast.operator], Callable[[Expr, Expr], Expr]] = {
+    ast.Add: add,
+    ast.Sub: sub,
+    ast.Mult: mul,
+    ast.Div: div,
+    ast.Pow: power,
+}
 
-    if isinstance(node, ast.Constant):
-        return num(node.value)
-    if isinstance(node, ast.Name):
-        return PI if node.id == "pi" else Sym(node.id)
-    if isinstance(node, ast.UnaryOp):
-        return neg(_from_ast(node.operand))
-    if isinstance(node, ast.Call):
-        return call(node.func.id, *(_from_ast(a) for a in node.args))
-    builders = {ast.Add: add, ast.Sub: sub, ast.Mult: mul, ast.Div: div, ast.Pow: power}
-    return builders[type(node.op)](_from_ast(node.left), _from_ast(node.right))
+
+def _from_ast(node: ast.expr) -> Expr:
+    match node:
+        case ast.Constant(value=int() | float() as value):
+            return num(value)
+        case ast.Name(id=name):
+            return PI if name == "pi" else Sym(name)
+        case ast.UnaryOp(operand=operand):
+            return neg(_from_ast(operand))
+        case ast.Call(func=ast.Name(id=name), args=args):
+            return call(name, *(_from_ast(a) for a in args))
+        case ast.BinOp(left=left, op=op, right=right):
+            return _BINARY[type(op)](_from_ast(left), _from_ast(right))
+        case _:
+            raise AssertionError(ast.dump(node))
 
 
 # ---------------------------------------------------------------- print
 
-_SYMBOLS = {"floordiv": " // ", "mod": " % ", "eq": " == ", "ne": " != ", "lt": " < ", "le": " <= ", "gt": " > ", "ge": " >= "}
+_SYMBOLS = {
+    "floordiv": " // ",
+    "mod": " % ",
+    "eq": " == ",
+    "ne": " != ",
+    "lt": " < ",
+    "le": " <= ",
+    "gt": " > ",
+    "ge": " >= ",
+}
 
 
 def show(e: Expr) -> str:

@@ -1,6 +1,6 @@
 """The printed form of the IR: `tensorprog show FILE --stage ir`.
 
-    g[t < T] : n   = W @ s[t - 1]
+g[t < T] : n   = W @ s[t - 1]
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def print_program(program: Program) -> str:
     params = ", ".join(f"{k} = {v}" for k, v in program.params)
     lines = [f"program {program.name}({params})"]
     lines += [f"  width {w.name} = {show(w.size)}" for w in program.widths]
-    lines += [f"  input {i.name}{_brackets(i.axes)}: {'scalar' if i.dim is None else show(i.dim)}" for i in program.inputs]
+    lines += [
+        f"  input {i.name}{_brackets(i.axes)}: {'scalar' if i.dim is None else show(i.dim)}" for i in program.inputs
+    ]
     lines += ["  " + print_weight(w) for w in program.weights]
     lines += ["  " + print_instr(i, program) for i in program.instrs if not isinstance(i.op, Data)]
     lines += [f"  output {o.name} = {o.var}{_brackets(program.var(o.var).axes)}" for o in program.outputs]
@@ -98,7 +100,9 @@ def _matmul(op: MatMul, var: Var) -> str:
     weight = _element(op.weight, tuple(substitute(e, back) for e in op.windex)) + (".T" if op.transposed else "")
     if op.operand is None:
         weight = f"weight {weight}"
-    operand = "" if op.operand is None else f" @ {_element(op.operand, tuple(substitute(e, back) for e in op.map.source))}"
+    operand = (
+        "" if op.operand is None else f" @ {_element(op.operand, tuple(substitute(e, back) for e in op.map.source))}"
+    )
     factor = "" if op.coef == ONE else show(substitute(op.coef, back)) + " * "
     return f"{prefix}{factor}{weight}{operand}"
 
@@ -116,7 +120,11 @@ def _term(term: Term, var: Var) -> str:
 
 
 def _factor(coef: Expr) -> str:
-    return f"({show(coef)})" if isinstance(coef, Op) and coef.fn in {"add", "eq", "ne", "lt", "le", "gt", "ge"} else show(coef)
+    return (
+        f"({show(coef)})"
+        if isinstance(coef, Op) and coef.fn in {"add", "eq", "ne", "lt", "le", "gt", "ge"}
+        else show(coef)
+    )
 
 
 def _reduction(map_: Map, var: Var) -> tuple[str, dict[str, Expr]]:

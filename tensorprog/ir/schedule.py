@@ -160,8 +160,11 @@ def _wavefronts(group: list[Instr], program: Program, sizes: Sizes) -> list[Step
     level = levels(sum(counts), edges)
     if (level < 0).any():
         stuck = next(i for i in group if (level[start[i.var.name] :][: count(i.var.axes, sizes)] < 0).any())
-        raise fail(f"'{stuck.var.name}' depends on itself: an element is needed to compute the same element",
-                   stuck.var.span, "a loop may only read what earlier iterations assigned")
+        raise fail(
+            f"'{stuck.var.name}' depends on itself: an element is needed to compute the same element",
+            stuck.var.span,
+            "a loop may only read what earlier iterations assigned",
+        )
     steps = []
     for depth in range(int(level.max(initial=-1)) + 1):
         for instr, size in zip(group, counts, strict=True):

@@ -61,9 +61,7 @@ def flat_index(index: tuple[Expr, ...], axes: tuple[Axis, ...], env: Sizes, size
     return np.where(inside, flat, -1)
 
 
-def read_table(
-    index: tuple[Expr, ...], domain: tuple[Axis, ...], axes: tuple[Axis, ...], sizes: Sizes
-) -> Ints:
+def read_table(index: tuple[Expr, ...], domain: tuple[Axis, ...], axes: tuple[Axis, ...], sizes: Sizes) -> Ints:
     """For every element of `domain`, which element of the family over `axes` is read (-1: outside)."""
     indices = grid(domain, sizes)
     return flat_index(index, axes, {**sizes, **indices}, sizes, count(domain, sizes))

@@ -90,7 +90,8 @@ class Limit:
 def analyse(program: Program, output: str | None = None, symbolic: bool = False) -> Limit:
     """The limit of an output (the only one when no name is given).
 
-    `symbolic` keeps the ratios of the widths as symbols instead of the numbers of the program.  Raises TensorProgError when there is no such output or the limit diverges.
+    `symbolic` keeps the ratios of the widths as symbols instead of the numbers of the program.
+    Raises TensorProgError when there is no such output or the limit diverges.
     """
     name = choose_output(program, output)
     var = program.var(program.output(name).var)
@@ -104,7 +105,9 @@ def choose_output(program: Program, output: str | None) -> str:
     """The name of the output that is meant."""
     names = [o.name for o in program.outputs]
     if output is None and len(names) > 1:
-        raise fail(f"the program has several outputs: {', '.join(names)}", program.outputs[1].span, "choose one by its name")
+        raise fail(
+            f"the program has several outputs: {', '.join(names)}", program.outputs[1].span, "choose one by its name"
+        )
     if output is not None and output not in names:
         raise fail(f"the program has no output '{output}'", program.span, "it has " + ", ".join(names))
     return output or names[0]
@@ -135,19 +138,30 @@ def with_responses(program: Program, symbolic: bool) -> tuple[Program, Orders, l
         if not more:
             return expanded, orders, responses
         pairs += more
-        derivatives = Derivatives(program, Orders(program, symbolic), [(program.instr(a), program.instr(b)) for a, b in pairs])
+        derivatives = Derivatives(
+            program, Orders(program, symbolic), [(program.instr(a), program.instr(b)) for a, b in pairs]
+        )
         expanded, responses = derivatives.run(), derivatives.responses
         orders = Orders(expanded, symbolic)
 
 
 def _assemble(
-    source: Program, name: str, differentiated: Differentiated | None, program: Program, orders: Orders, responses: list[Response]
+    source: Program,
+    name: str,
+    differentiated: Differentiated | None,
+    program: Program,
+    orders: Orders,
+    responses: list[Response],
 ) -> Limit:
     notes: list[Diagnostic] = []
     ntk_error: TensorProgError | None = None
     trained: tuple[TrainedWeight, ...] = ()
     if differentiated is None:
-        ntk_error = fail("a vector output has no NTK", source.output(name).span, "its kernel is E[Z Z']; for an NTK add a readout: dot(v, h)")
+        ntk_error = fail(
+            "a vector output has no NTK",
+            source.output(name).span,
+            "its kernel is E[Z Z']; for an NTK add a readout: dot(v, h)",
+        )
     else:
         trained, ntk_error = trained_weights(differentiated, orders)
     out = program.output(name).var
@@ -160,13 +174,21 @@ def _assemble(
     reduced = reachable(small.instrs, roots)
     kept = {i.var.name for i in reduced}
     return Limit(
-        source, differentiated, name, replace(small, instrs=reduced),
-        {n: orders.of[n].power for n in kept}, {i.var.name: role(i, orders) for i in reduced},
+        source,
+        differentiated,
+        name,
+        replace(small, instrs=reduced),
+        {n: orders.of[n].power for n in kept},
+        {i.var.name: role(i, orders) for i in reduced},
         frozenset(n for n in kept if program.var(n).dim is None and orders.of[n].random),
         {i.var.name: orders.gain(i).coef for i in reduced if isinstance(i.op, MatMul)},
         {i.var.name: inner_scale(i, orders) for i in reduced if isinstance(i.op, Inner)},
-        trained, tuple(_renamed(r, renaming) for r in responses if r.coefficient in kept), orders,
-        verdict(source, program, orders, responses, differentiated is not None), tuple(notes), ntk_error,
+        trained,
+        tuple(_renamed(r, renaming) for r in responses if r.coefficient in kept),
+        orders,
+        verdict(source, program, orders, responses, differentiated is not None),
+        tuple(notes),
+        ntk_error,
     )
 
 
@@ -241,7 +263,9 @@ def _gaussian(instr: Instr, orders: Orders, path: set[str]) -> bool:
     return scalars_fixed and all(_gaussian(orders.program.instr(o), orders, path) for o in inner)
 
 
-def check_output(source: Program, out: str, orders: Orders, trained: tuple[TrainedWeight, ...], notes: list[Diagnostic]) -> None:
+def check_output(
+    source: Program, out: str, orders: Orders, trained: tuple[TrainedWeight, ...], notes: list[Diagnostic]
+) -> None:
     """Raises TensorProgError when the output diverges, or vanishes together with its NTK."""
     power = orders.of[out].power
     instr = orders.program.instr(out)
@@ -253,7 +277,9 @@ def check_output(source: Program, out: str, orders: Orders, trained: tuple[Train
         if not trained and power is not None and guilty is not None:
             weight, message, hint = guilty
             raise fail(f"the output {how} as the width grows: {message}", weight.span, hint)
-        notes.append(Diagnostic(f"the output {how} as the width grows: its NNGP is zero", instr.var.span, severity="warning"))
+        notes.append(
+            Diagnostic(f"the output {how} as the width grows: its NNGP is zero", instr.var.span, severity="warning")
+        )
     elif guilty is not None:
         weight, message, hint = guilty
         notes.append(Diagnostic(message, weight.span, hint, severity="warning"))
@@ -272,8 +298,11 @@ def trained_weights(diff: Differentiated, orders: Orders) -> tuple[tuple[Trained
             continue
         if part.power > 0:
             weight = diff.program.weight(name)
-            error = fail(f"the NTK diverges: the part of '{name.split('.')[0]}' grows like n^{_text(part.power)}", weight.span,
-                         f"its learning rate must be smaller by n^{_text(part.power)}")
+            error = fail(
+                f"the NTK diverges: the part of '{name.split('.')[0]}' grows like n^{_text(part.power)}",
+                weight.span,
+                f"its learning rate must be smaller by n^{_text(part.power)}",
+            )
             return (), error
         if part.power == 0:
             parts.append(part)
@@ -306,6 +335,3 @@ def _use_power(use: Use, program: Program, orders: Orders) -> Power:
         half = Fraction(1, 2) if dim is not None and dim.wide else Fraction(0)
         total = None if total is None or power is None else total + power + half
     return total
-
-
-__all__ = ["Limit", "TrainedWeight", "analyse", "operands"]

@@ -159,10 +159,17 @@ class _Writer:
         i = tuple(ex.substitute(e, back) for e in a.op.map.source)
         other, _, _ = solve(b.op.map.target, b.op.map.domain, b.var.axes)
         own = {x.index for x in b.var.axes}
-        j = tuple(primed((ex.substitute(e, other),), tuple(x for x in b.var.axes if x.index in own))[0] for e in b.op.map.source)
+        j = tuple(
+            primed((ex.substitute(e, other),), tuple(x for x in b.var.axes if x.index in own))[0]
+            for e in b.op.map.source
+        )
         inner = self.moment(a.op.operand, i, b.op.operand, j)
         factor = "" if gain == "1" else f"{gain} * "
-        return Equation(left, f"{factor}{_over(free)}{''.join(f'[{show(c)}] * ' for c in conditions)}{inner}", f"weight {a.op.weight}")
+        return Equation(
+            left,
+            f"{factor}{_over(free)}{''.join(f'[{show(c)}] * ' for c in conditions)}{inner}",
+            f"weight {a.op.weight}",
+        )
 
     def _product(self, p: Product) -> str:
         parts = [_wrapped(self._named(p.left, "")), _wrapped(self._named(p.right, "'"))]
@@ -173,7 +180,9 @@ class _Writer:
                 parts.append(self.moment(g.left.var, g.left.index, g.right.var, j))
             elif isinstance(g, MeanOf):
                 prime = "" if g.side == "left" else "'"
-                parts.append(self.mean(g.read.var, g.read.index if not prime else primed(g.read.index, p.right.axes), prime))
+                parts.append(
+                    self.mean(g.read.var, g.read.index if not prime else primed(g.read.index, p.right.axes), prime)
+                )
             else:
                 parts.append(self._gaussian(g, p))
         return " * ".join(parts) or "1"
@@ -215,11 +224,18 @@ class _Writer:
 
     def _covariance(self, instr: Instr) -> str:
         op = instr.op
-        if isinstance(op, Linear) and len(op.terms) == 1 and op.terms[0].operand is not None and op.terms[0].coef == ONE:
+        if (
+            isinstance(op, Linear)
+            and len(op.terms) == 1
+            and op.terms[0].operand is not None
+            and op.terms[0].coef == ONE
+        ):
             return self._covariance(self.program.instr(op.terms[0].operand))
         if isinstance(op, Inner):
             scale = self.limit.inners[instr.var.name]
-            products = self.moments.expectation(self.moments.inner(instr.var.name, "l"), self.moments.inner(instr.var.name, "r"))
+            products = self.moments.expectation(
+                self.moments.inner(instr.var.name, "l"), self.moments.inner(instr.var.name, "r")
+            )
             factor = "" if scale == ONE else f"{show(scale)} * "
             return factor + " + ".join(self._product(p) for p in products)
         name = _element(instr.var.name, identity(instr.var.axes))
@@ -238,7 +254,11 @@ class _Writer:
         scale = part.scale
         if all(t is not None for t in twins):
             scale = ex.div(scale, self.limit.gains[twins[0] or ""])
-        pairs = [self._use_pair(a, b, s, t) for a, s in zip(part.uses, twins, strict=True) for b, t in zip(part.uses, twins, strict=True)]
+        pairs = [
+            self._use_pair(a, b, s, t)
+            for a, s in zip(part.uses, twins, strict=True)
+            for b, t in zip(part.uses, twins, strict=True)
+        ]
         factor = "" if scale == ONE else f"{show(scale)} * "
         text = " + ".join(p for p in pairs if p) or "0"
         return Equation(part.weight, f"{factor}({text})" if factor and len(pairs) > 1 else factor + text)
@@ -246,13 +266,17 @@ class _Writer:
     def _use_pair(self, a: Use, b: Use, s: str | None, t: str | None) -> str:
         """E[row row'] times the sum of E[col col'] over taps, which is the moment of the products themselves."""
         if s is not None and t is not None:
-            axes = self.program.var(a.row).axes, self.program.var(b.row).axes
-            i, j = identity(axes[0]), primed(identity(axes[1]), axes[1])
+            both_axes = self.program.var(a.row).axes, self.program.var(b.row).axes
+            i, j = identity(both_axes[0]), primed(identity(both_axes[1]), both_axes[1])
             row, col = self.moment(a.row, i, b.row, j), self.moment(s, i, t, j)
-            both = axes[0] + tuple(Axis(x.index + "'", x.extent) for x in axes[1])
+            both = both_axes[0] + tuple(Axis(x.index + "'", x.extent) for x in both_axes[1])
             return "" if "0" in (row, col) else _over(both) + f"{row} * {col}"
         axes = b.domain
-        row = self.moment(a.row, a.row_index, b.row, primed(b.row_index, axes)) if self.program.var(a.row).dim is not None else "1"
+        row = (
+            self.moment(a.row, a.row_index, b.row, primed(b.row_index, axes))
+            if self.program.var(a.row).dim is not None
+            else "1"
+        )
         if row == "0":
             return ""
         parts = [row] if row != "1" else []
@@ -267,14 +291,21 @@ def twin(program: Program, use: Use) -> str | None:
     """The matrix product g = W h whose gradient dg (x) h a use is."""
     for i in program.instrs:
         op = i.op
-        if (isinstance(op, MatMul) and use.col is not None and (op.weight, op.operand, op.windex) == (use.weight, use.col, use.windex)
-                and (op.map.domain, op.map.target, op.map.source) == (use.domain, use.row_index, use.col_index)
-                and op.coef == use.coef and not use.out):
+        if (
+            isinstance(op, MatMul)
+            and use.col is not None
+            and (op.weight, op.operand, op.windex) == (use.weight, use.col, use.windex)
+            and (op.map.domain, op.map.target, op.map.source) == (use.domain, use.row_index, use.col_index)
+            and op.coef == use.coef
+            and not use.out
+        ):
             return i.var.name
     return None
 
 
-def solve(target: tuple[Expr, ...], domain: tuple[Axis, ...], axes: tuple[Axis, ...]) -> tuple[dict[str, Expr], tuple[Axis, ...], list[Expr]]:
+def solve(
+    target: tuple[Expr, ...], domain: tuple[Axis, ...], axes: tuple[Axis, ...]
+) -> tuple[dict[str, Expr], tuple[Axis, ...], list[Expr]]:
     """The domain's indices in those of the result; the free ones that are summed; conditions that remain."""
     back: dict[str, Expr] = {}
     conditions: list[Expr] = []
@@ -309,5 +340,3 @@ def _over(axes: tuple[Axis, ...]) -> str:
 def _wrapped(e: Expr) -> str:
     text = show(e)
     return f"({text})" if " + " in text or " - " in text else text
-
-

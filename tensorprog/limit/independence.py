@@ -27,7 +27,9 @@ class Verdict:
     forward: tuple[str, ...] = ()
 
 
-def verdict(source: Program, program: Program, orders: Orders, responses: list[Response], differentiated: bool) -> Verdict:
+def verdict(
+    source: Program, program: Program, orders: Orders, responses: list[Response], differentiated: bool
+) -> Verdict:
     """The verdict, from the dot Z terms that were needed."""
     own = {i.var.name for i in source.instrs}
     forward = tuple(dict.fromkeys(r.product for r in responses if r.product in own))
@@ -36,15 +38,22 @@ def verdict(source: Program, program: Program, orders: Orders, responses: list[R
     if not differentiated:
         reason = "there is no backward pass: the output is a vector"
     elif backward:
-        reason = (f"the backward pass uses the transpose of {weights} on vectors that depend on its forward products; "
-                  "their dot Z terms are computed")
+        reason = (
+            f"the backward pass uses the transpose of {weights} on vectors that depend on its forward products; "
+            "their dot Z terms are computed"
+        )
     elif forward:
-        reason = f"{weights} meets its own transpose in the forward pass; its dot Z terms are computed, the backward ones vanish"
+        reason = (
+            f"{weights} meets its own transpose in the forward pass; its dot Z terms are computed, "
+            "the backward ones vanish"
+        )
     elif not any(isinstance(i.op, MatMul) and i.op.transposed for i in program.instrs):
         reason = "no transposed matrix occurs"
     else:
-        reason = ("every vector of the backward pass is odd under a change of sign of the readout or of transposed matrices, "
-                  "which the forward pass does not share: all dot Z terms vanish")
+        reason = (
+            "every vector of the backward pass is odd under a change of sign of the readout or of transposed matrices, "
+            "which the forward pass does not share: all dot Z terms vanish"
+        )
     return Verdict(not backward and not forward, reason, forward)
 
 

@@ -19,7 +19,7 @@ from typing import final
 
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import ONE, Expr, Num, Op, Sym
-from tensorprog.ir.program import Axis, Linear, MatMul, Pointwise, Program, Read, Term, identity
+from tensorprog.ir.program import Axis, Instr, Linear, MatMul, Pointwise, Program, Read, Term, identity, operands
 from tensorprog.limit.analyse import Limit
 from tensorprog.limit.parity import function_characters
 from tensorprog.symbolic.expectation import Expectation, Request, plan
@@ -94,7 +94,7 @@ class Moments:
     def __init__(self, limit: Limit, prefer: str | None = None) -> None:
         self.limit, self.prefer = limit, prefer
         self.program: Program = limit.program
-        self.groups_of = _groups(limit.program)
+        self.groups_of = _groups(limit)
         self.cache: dict[tuple[str, str | None], tuple[Product, ...]] = {}
 
     def vanishes(self, *names: str) -> bool:
@@ -194,8 +194,8 @@ class Moments:
             if isinstance(group, tuple):
                 return group
             groups.append(group)
-        keep = (Side(x.axes, ex.mul(*plain[s]), x.reads) for s, x in sides.items())
-        return Product(*keep, tuple(groups))
+        rest = {s: Side(x.axes, ex.mul(*plain[s]), x.reads) for s, x in sides.items()}
+        return Product(rest["l"], rest["r"], tuple(groups))
 
     def _atoms(self, fn: Expr, side: Side) -> list[str]:
         return sorted(s for s in ex.symbols(fn) if self._is_vector(side.reads.get(s)))
@@ -224,7 +224,9 @@ class Moments:
             total = characters if total is None else total.times(characters)
         return total is not None and not total.has_mean
 
-    def _group(self, members: list[tuple[str, Expr]], sides: Mapping[str, Side]) -> MomentOf | MeanOf | Gaussian | tuple[Side, Side]:
+    def _group(
+        self, members: list[tuple[str, Expr]], sides: Mapping[str, Side]
+    ) -> MomentOf | MeanOf | Gaussian | tuple[Side, Side]:
         fns = {s: ex.mul(*(f for t, f in members if t == s)) for s in "lr"}
         atoms = {s: self._atoms(fns[s], sides[s]) for s in "lr"}
         linear = all(isinstance(f, Sym) for _, f in members)
@@ -250,13 +252,17 @@ class Moments:
                 names[s][p] = Sym(f"p{len(params)}")
                 params.append((f"p{len(params)}", "left" if s == "l" else "right", sides[s].reads.get(p, Sym(p))))
         request = Request(
-            ex.substitute(fns["l"], names["l"]), tuple(f"l{k}" for k in range(len(atoms["l"]))),
-            ex.substitute(fns["r"], names["r"]), tuple(f"r{k}" for k in range(len(atoms["r"]))),
+            ex.substitute(fns["l"], names["l"]),
+            tuple(f"l{k}" for k in range(len(atoms["l"]))),
+            ex.substitute(fns["r"], names["r"]),
+            tuple(f"r{k}" for k in range(len(atoms["r"]))),
         )
         expectation = plan(request, self.prefer)
         if expectation is None:
-            raise Unservable(f"E[{ex.show(request.left)} * {ex.show(request.right)}] has no closed form and "
-                             f"{len(request.left_args) + len(request.right_args)} variables")
+            raise Unservable(
+                f"E[{ex.show(request.left)} * {ex.show(request.right)}] has no closed form and "
+                f"{len(request.left_args) + len(request.right_args)} variables"
+            )
         reads = {s: tuple(sides[s].reads[a] for a in atoms[s]) for s in "lr"}
         return Gaussian(expectation, reads["l"], reads["r"], tuple(params))
 
@@ -276,7 +282,9 @@ class Moments:
         if isinstance(instr.op, Pointwise):
             fn = self._open_pointwise(instr.op, index, reads, atom)
         elif isinstance(instr.op, Linear):
-            parts = [self._open_term(t, instr.var.axes, index, reads, f"{atom}_{k}") for k, t in enumerate(instr.op.terms)]
+            parts = [
+                self._open_term(t, instr.var.axes, index, reads, f"{atom}_{k}") for k, t in enumerate(instr.op.terms)
+            ]
             fn = ex.add(*parts)
         else:
             raise Unservable(f"'{read.var}' is a maximum over an axis")
@@ -299,7 +307,9 @@ class Moments:
         reads[fresh] = read
         return fresh
 
-    def _open_term(self, term: Term, axes: tuple[Axis, ...], index: Mapping[str, Expr], reads: dict[str, Read], atom: str) -> Expr:
+    def _open_term(
+        self, term: Term, axes: tuple[Axis, ...], index: Mapping[str, Expr], reads: dict[str, Read], atom: str
+    ) -> Expr:
         solved: dict[str, Expr] = {}
         guards: list[Expr] = []
         for axis, target in zip(axes, term.map.target, strict=True):
@@ -353,24 +363,48 @@ def _guard(axes: tuple[Axis, ...], index: tuple[Expr, ...], own: tuple[Axis, ...
     return ex.mul(*parts) if parts else ONE
 
 
-def _groups(program: Program) -> dict[str, frozenset[str]]:
-    """For every vector the matrices (and transposes) whose Gaussian variables it is a function of."""
+def _groups(limit: Limit) -> dict[str, frozenset[str]]:
+    """For every vector the independent families of Gaussian variables that it is a function of.
+
+    Two products belong to one family when they share a matrix (used the same way) and their operands can be
+    correlated; families are named after their first product.
+    """
+    program = limit.program
+    family = _families(limit)
     reach: dict[str, frozenset[str]] = {i.var.name: frozenset() for i in program.instrs}
     changed = True
     while changed:
         changed = False
         for i in program.instrs:
             if isinstance(i.op, MatMul):
-                new = frozenset([f"{i.op.weight}{'.T' if i.op.transposed else ''}"])
+                new = frozenset([family[i.var.name]])
             elif i.var.dim is None:
                 new = frozenset()
             else:
-                from tensorprog.ir.program import operands
-
                 new = reach[i.var.name].union(*(reach[o] for o in operands(i.op)), frozenset())
             if new != reach[i.var.name]:
                 reach[i.var.name], changed = new, True
     return reach
 
 
-__all__ = ["Fraction", "Gaussian", "MeanOf", "MomentOf", "Moments", "Num", "Product", "Side", "Unservable"]
+def _families(limit: Limit) -> dict[str, str]:
+    """The family of every matrix product."""
+    products = [i for i in limit.program.instrs if isinstance(i.op, MatMul)]
+    family = {i.var.name: i.var.name for i in products}
+    for k, a in enumerate(products):
+        for b in products[:k]:
+            if _correlated(a, b, limit):
+                old, new = family[a.var.name], family[b.var.name]
+                family = {n: new if f == old else f for n, f in family.items()}
+    return family
+
+
+def _correlated(a: Instr, b: Instr, limit: Limit) -> bool:
+    """Whether two products share their matrix, and the mean product of their operands need not vanish."""
+    assert isinstance(a.op, MatMul) and isinstance(b.op, MatMul)
+    if (a.op.weight, a.op.transposed) != (b.op.weight, b.op.transposed):
+        return False
+    if a.op.operand is None or b.op.operand is None:
+        return True
+    of = limit.orders.of
+    return of[a.op.operand].characters.times(of[b.op.operand].characters).has_mean

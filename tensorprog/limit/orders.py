@@ -1,8 +1,8 @@
 """Order of magnitude and sign symmetry of every variable: one walk over the program, repeated in loops.
 
-    MatMul   W h           power(h) + (power of Var(W) * length of h) / 2
-    Linear   sum of terms  the largest power; terms of a lower one vanish in the limit
-    Inner    <u, v>        power(u) + power(v) + 1, or + 1/2 where the mean vanishes by symmetry: a Gaussian scalar
+MatMul   W h           power(h) + (power of Var(W) * length of h) / 2
+Linear   sum of terms  the largest power; terms of a lower one vanish in the limit
+Inner    <u, v>        power(u) + power(v) + 1, or + 1/2 where the mean vanishes by symmetry: a Gaussian scalar
 """
 
 from __future__ import annotations
@@ -96,8 +96,11 @@ class Orders:
         try:
             return leading(e, self.ratios)
         except ValueError as error:
-            raise fail(f"'{error}' is not a power of the width", weight.span if weight else None,
-                       "write variances and rates as powers, for example sw^2 / n") from None
+            raise fail(
+                f"'{error}' is not a power of the width",
+                weight.span if weight else None,
+                "write variances and rates as powers, for example sw^2 / n",
+            ) from None
 
     def _matmul(self, instr: Instr, op: MatMul) -> Order:
         operand = Order(Fraction(0)) if op.operand is None else self.of[op.operand]
@@ -196,8 +199,12 @@ class Orders:
                 has = self.leading(weight.variance, weight).power or Fraction(0)
                 needs = has - gain
                 verb = "grow" if grows else "vanish"
-                return (weight, f"the variance of '{weight.name.split('.')[0]}' is of order {_order(has)}, so its products "
-                        f"{verb} like n^{_power(gain / 2)}", f"a variance of order {_order(needs)} keeps them of order 1")
+                return (
+                    weight,
+                    f"the variance of '{weight.name.split('.')[0]}' is of order {_order(has)}, so its products "
+                    f"{verb} like n^{_power(gain / 2)}",
+                    f"a variance of order {_order(needs)} keeps them of order 1",
+                )
         return None
 
 

@@ -28,7 +28,10 @@ def _text(limit: Limit, d: Derivation) -> str:
         lines += ["", "  NTK = sum over weights of", ""] + [f"    {e.left + ':':<8} {e.right}" for e in d.ntk]
     elif limit.ntk_error is not None:
         lines += ["", f"No NTK: {limit.ntk_error.diagnostics[0].message}"]
-    lines += ["", f"Gradient independence {'holds' if limit.verdict.holds else 'does not hold'}: {limit.verdict.reason}."]
+    lines += [
+        "",
+        f"Gradient independence {'holds' if limit.verdict.holds else 'does not hold'}: {limit.verdict.reason}.",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -42,13 +45,24 @@ def variables(limit: Limit) -> list[str]:
 
 
 def _forward(name: str, own: set[str]) -> bool:
-    return name in own or (name.endswith((".hat", ".0")) and name.rsplit(".", 1)[0] in own) or name.startswith(("R.", "D.")) and ".d." not in name
+    return (
+        name in own
+        or (name.endswith((".hat", ".0")) and name.rsplit(".", 1)[0] in own)
+        or name.startswith(("R.", "D."))
+        and ".d." not in name
+    )
 
 
 def _widths(limit: Limit) -> str:
     names = [w.name for w in limit.source.widths]
     ratios = [f"{w.name} = {show(w.size)}" for w in limit.source.widths]
-    return names[0] if len(names) == 1 else f"{', '.join(names)} (in the ratio of {', '.join(ratios)})" if names else "the width"
+    return (
+        names[0]
+        if len(names) == 1
+        else f"{', '.join(names)} (in the ratio of {', '.join(ratios)})"
+        if names
+        else "the width"
+    )
 
 
 def _table(equations: tuple[Equation, ...]) -> list[str]:
@@ -72,12 +86,22 @@ def latex(text: str) -> str:
     """An equation of this module's text form in LaTeX."""
     import re
 
-    text = re.sub(r"E\[([^\[\]]*(?:\[[^\]]*\][^\[\]]*)*)\]", lambda m: r"\mathbb{E}\left\{" + m.group(1) + r"\right\}", text)
+    text = re.sub(
+        r"E\[([^\[\]]*(?:\[[^\]]*\][^\[\]]*)*)\]", lambda m: r"\mathbb{E}\left\{" + m.group(1) + r"\right\}", text
+    )
     text = re.sub(r"sum\(([^()]*)\)", lambda m: r"\sum_{" + m.group(1) + "}", text)
     text = re.sub(r"<([^<>]*), ([^<>]*)>", r"\\langle \1, \2 \\rangle", text)
-    text = re.sub(r"([A-Za-z][A-Za-z0-9_.]*)('?)\[([^\[\]]*)\]", lambda m: f"{_name(m.group(1))}{m.group(2)}_{{{m.group(3)}}}", text)
+    text = re.sub(
+        r"([A-Za-z][A-Za-z0-9_.]*)('?)\[([^\[\]]*)\]",
+        lambda m: f"{_name(m.group(1))}{m.group(2)}_{{{m.group(3)}}}",
+        text,
+    )
     text = re.sub(r"(?<![\\{A-Za-z_])([A-Za-z][A-Za-z0-9]*(?:[_.][A-Za-z0-9_.]+)+)", lambda m: _name(m.group(1)), text)
-    text = re.sub(r"(?<!\\)\b(erf|max|min|exp|sin|cos|tanh|sqrt|step|normcdf|normpdf|sigmoid|log|abs|sign|softplus)\(", r"\\operatorname{\1}(", text)
+    text = re.sub(
+        r"(?<!\\)\b(erf|max|min|exp|sin|cos|tanh|sqrt|step|normcdf|normpdf|sigmoid|log|abs|sign|softplus)\(",
+        r"\\operatorname{\1}(",
+        text,
+    )
     return text.replace("\\left\\{", "\\left[").replace("\\right\\}", "\\right]").replace(" * ", r" \, ")
 
 

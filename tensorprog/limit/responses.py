@@ -182,7 +182,9 @@ class Derivatives:
                 case Pointwise(fn=fn, args=args):
                     op = self._chain(fn, args, last, leaf)
                 case MaxOver():
-                    raise fail("a maximum over an axis between a matrix and its transpose is not supported", instr.var.span)
+                    raise fail(
+                        "a maximum over an axis between a matrix and its transpose is not supported", instr.var.span
+                    )
                 case _:
                     op = Linear(())
         self.added[result] = Instr(var, op)

@@ -1,9 +1,9 @@
 """Limit program -> the same with fewer definitions: aliases and constants are gone.
 
-    d.f = 1                                    d.y = v
-    d.y = d.f * v         ->                   d.h = v * step(h)
-    d.z = d.y
-    d.h = d.z * step(h)
+d.f = 1                                    d.y = v
+d.y = d.f * v         ->                   d.h = v * step(h)
+d.z = d.y
+d.h = d.z * step(h)
 """
 
 from __future__ import annotations
@@ -52,8 +52,12 @@ def simplify(program: Program, keep: frozenset[str]) -> tuple[Program, Renaming]
     while True:
         renaming = Renaming(alias, constant)
         program = replace(program, instrs=tuple(Instr(i.var, _operation(i.op, renaming)) for i in program.instrs))
-        new_constants = {i.var.name: c for i in program.instrs if (c := _constant(i)) is not None and i.var.name not in constant}
-        new_aliases = {i.var.name: a for i in program.instrs if (a := _alias(i, program)) is not None and i.var.name not in keep}
+        new_constants = {
+            i.var.name: c for i in program.instrs if (c := _constant(i)) is not None and i.var.name not in constant
+        }
+        new_aliases = {
+            i.var.name: a for i in program.instrs if (a := _alias(i, program)) is not None and i.var.name not in keep
+        }
         if not new_constants and not new_aliases:
             return program, Renaming({k: _last(k, alias) for k in alias}, constant)
         constant.update(new_constants)
@@ -81,7 +85,9 @@ def _alias(instr: Instr, program: Program) -> str | None:
     if term.operand is None or term.scalars or term.coef != ONE or term.operand == instr.var.name:
         return None
     source = program.var(term.operand)
-    same_axes = [a.extent for a in source.axes] == [a.extent for a in instr.var.axes] == [a.extent for a in term.map.domain]
+    same_axes = (
+        [a.extent for a in source.axes] == [a.extent for a in instr.var.axes] == [a.extent for a in term.map.domain]
+    )
     plain = term.map.target == term.map.source == identity(term.map.domain)
     return term.operand if same_axes and plain and source.dim == instr.var.dim else None
 

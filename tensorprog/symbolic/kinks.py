@@ -120,7 +120,8 @@ def partition(e: Expr, function_of: Callable[[Expr], Function], low: float, high
     starts = (*kinks(e, function_of), *_seeds(low, high, centres(e, function_of)))
     ends = np.unique([low, high, *(t for t in starts if low < t < high)])
     open_panels, done = np.stack([ends[:-1], ends[1:]]), [ends]
-    negligible = 1e-18 * np.max(np.abs(f(np.linspace(0.6 * low + 0.4 * high, 0.4 * low + 0.6 * high, 201))))
+    core = np.abs(open_panels.mean(axis=0) - 0.5 * (low + high)) <= 0.1 * (high - low)
+    negligible = 1e-18 * np.max(_defects(f, size_of, open_panels)[1], where=core, initial=0.0)
     for _ in range(60):
         defect, size, rounding = _defects(f, size_of, open_panels)
         bad = defect > RESOLVED * size + 16 * EPS * rounding + negligible

@@ -64,7 +64,7 @@ def _smoothed(g: Curve, mean: Array, deviation: Array, reach: float) -> tuple[Ar
 
     A window without breakpoints sees a polynomial of degree 16, which 16 Gauss-Hermite nodes integrate.
     """
-    window = min(reach, 10.0) * deviation
+    window = _inner_reach(reach) * deviation
     broken = np.searchsorted(g.breaks, mean - window) != np.searchsorted(g.breaks, mean + window)
     nodes, weights = _hermite()
     value = np.empty(len(mean))
@@ -74,9 +74,14 @@ def _smoothed(g: Curve, mean: Array, deviation: Array, reach: float) -> tuple[Ar
     error[~broken] = (np.abs(values) @ weights) * (1e-15 + g.defect)
     at = np.flatnonzero(broken)
     for part in (at[i : i + STRETCH] for i in range(0, len(at), STRETCH)):
-        inner = rule(mean[part], deviation[part], g.breaks, min(reach, 10.0), 2.0)
+        inner = rule(mean[part], deviation[part], g.breaks, _inner_reach(reach), 2.0)
         value[part], error[part] = inner.mean(g.f(inner.nodes))
     return value, error
+
+
+def _inner_reach(reach: float) -> float:
+    """Functions that do not grow exponentially (`reach` is larger for these) need 10 deviations inside."""
+    return reach if reach > 13.0 else 10.0
 
 
 @cache

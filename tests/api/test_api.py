@@ -204,6 +204,12 @@ def test_data_that_does_not_fit_and_too_large_results():
         net.nngp(many)
 
 
+@pytest.mark.parametrize("options", [{"tier": "exact"}, {"want": "ntk"}, {"want": ("ntk", "f")}, {"samples": 1}])
+def test_options_that_do_not_exist(options):
+    with pytest.raises(TensorProgError):
+        tensorprog.load(MLP).kernels(np.ones((1, 2)), **options)
+
+
 def test_import_is_light():
     code = "import tensorprog, sys; print(*(m for m in ('numpy', 'numba', 'sympy', 'matplotlib') if m in sys.modules))"
     command, root = [sys.executable, "-c", code], Path(__file__).parents[2]

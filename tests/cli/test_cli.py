@@ -91,6 +91,18 @@ def test_mistakes_in_the_file_show_the_place(capsys, mlp, tmp_path):
     assert code == 2 and diagnostic["line"] == 6 and diagnostic["severity"] == "error"
 
 
+def test_control_characters_do_not_reach_the_terminal(capsys, mlp, tmp_path):
+    (tmp_path / "esc.tp").write_text(MLP.replace("W @ x", "W @ \x1b[31mx"))
+    code, _, err = call(capsys, "check", "esc.tp")
+    assert code == 2 and "\x1b" not in err and "esc.tp:6:" in err
+
+
+@pytest.mark.parametrize("value", ["1e400", "-1e400", "1e999999999", "1e-999999999", "nan", "1/0", "x y"])
+def test_impossible_parameters(capsys, mlp, value):
+    code, _, err = call(capsys, "check", mlp, "--set", f"sw={value}")
+    assert code == 2 and "mlp.tp:1:" in err
+
+
 @pytest.mark.parametrize("stage", ["syntax", "ir", "gradient", "limit", "schedule"])
 def test_every_stage_is_shown(capsys, mlp, stage):
     code, out, _ = call(capsys, "show", mlp, "--stage", stage)

@@ -1,0 +1,119 @@
+"""The slots of a tape and how they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorprog.errors import fail
+from tensorprog.evaluate.blocks import Block, Key
+from tensorprog.evaluate.shared import Taps
+from tensorprog.ir import expr as ex
+from tensorprog.ir.expr import Expr
+from tensorprog.ir.program import Read
+from tensorprog.ir.tables import Ints, Sizes, count, flat_index, grid
+from tensorprog.limit.analyse import Limit
+from tensorprog.limit.moments import Moments, Side
+
+MAX_PAIRS = 1 << 26
+
+
+@final
+@dataclass
+class Slots:
+    """The slots of one key: `at` maps a pair code to a slot; slot 0 is the constant zero."""
+
+    rows: int
+    cols: int
+    at: Ints = field(init=False)
+    size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.rows * self.cols > MAX_PAIRS:
+            raise fail(f"{self.rows} x {self.cols} index pairs are more than this evaluation can hold")
+        self.at = np.zeros(self.rows * self.cols, dtype=np.int64)
+
+
+class Asking:
+    """The slots and blocks of a pair of runs, whose own tapes are `selves`, or of one run (None).
+
+    `zeros` marks index pairs of keys that are known to be zero.
+    """
+
+    def __init__(
+        self,
+        limit: Limit,
+        moments: Moments,
+        sizes: tuple[Sizes, Sizes],
+        selves: tuple[Asking, Asking] | None = None,
+        zeros: Mapping[Key, NDArray[np.bool_]] | None = None,
+    ) -> None:
+        self.limit, self.moments = limit, moments
+        self.program = limit.program
+        self.sizes = sizes
+        self.selves = selves or (self, self)
+        self.zeros = zeros or {}
+        self.slots: dict[Key, Slots] = {}
+        self.blocks: list[Block] = []
+        self.waiting: list[tuple[Key, Ints, Ints]] = []
+        self._taps: dict[tuple[str, int], Taps] = {}
+
+    @property
+    def single(self) -> bool:
+        """Whether this is the tape of one run."""
+        return self.selves[0] is self
+
+    # ------------------------------------------------------------ asking for slots
+
+    def moment(self, u: str, v: str, li: Ints, rj: Ints) -> tuple[Key, Ints]:
+        """Slots of E[Z^u[li] Z^v'[rj]]; out-of-range indices (-1) give zero."""
+        kind = "data" if self._is_data(u) else "moment"
+        if kind == "moment" and self.moments.vanishes(u, v):
+            return ("zero",), np.zeros(len(li), dtype=np.int64)
+        if self.single and (v, u) < (u, v):
+            u, v, li, rj = v, u, rj, li
+        return self.ask((kind, u, v), li, rj, self._count(u, 0), self._count(v, 1))
+
+    def mean(self, u: str, at: Ints) -> tuple[Key, Ints]:
+        """Slots of E[Z^u[at]] on the tape of one run."""
+        if self.moments.vanishes(u):
+            return ("zero",), np.zeros(len(at), dtype=np.int64)
+        return self.ask(("mean", u), at, np.where(at < 0, -1, 0), self._count(u, 0), 1)
+
+    def scalar(self, s: str, at: Ints) -> tuple[Key, Ints]:
+        """Slots of a scalar family on the tape of one run."""
+        return self.ask(("scalar", s), at, np.where(at < 0, -1, 0), self._count(s, 0), 1)
+
+    def ask(self, key: Key, li: Ints, rj: Ints, rows: int, cols: int) -> tuple[Key, Ints]:
+        """Slots of a key at index pairs; new ones are queued for expansion."""
+        slots = self.slots.setdefault(key, Slots(rows, cols)) if key not in self.slots else self.slots[key]
+        valid = (li >= 0) & (rj >= 0)
+        codes = np.where(valid, li * slots.cols + rj, 0)
+        if key in self.zeros:
+            valid &= ~self.zeros[key][codes]
+        new = np.unique(codes[valid & (slots.at[codes] == 0)])
+        if len(new):
+            slots.at[new] = np.arange(slots.size, slots.size + len(new))
+            slots.size += len(new)
+            self.waiting.append((key, new // slots.cols, new % slots.cols))
+        return key, np.where(valid, slots.at[codes], 0)
+
+    def _is_data(self, name: str) -> bool:
+        dim = self.program.var(name).dim
+        return dim is not None and not dim.wide
+
+    def _count(self, name: str, side: int) -> int:
+        return count(self.program.var(name).axes, self.sizes[side])
+
+    def _elements(self, read: Read, side: Side, at: Ints, s: int) -> Ints:
+        """The elements that a read of a side names, for elements `at` of the side's own axes."""
+        env = {**self.sizes[s], **{k: v[at] for k, v in grid(side.axes, self.sizes[s]).items()}}
+        return flat_index(read.index, self.program.var(read.var).axes, env, self.sizes[s], len(at))
+
+    def _number(self, e: Expr, side: Side, at: Ints, s: int) -> Any:
+        env = {**self.sizes[s], **{k: v[at] for k, v in grid(side.axes, self.sizes[s]).items()}}
+        return np.broadcast_to(np.asarray(ex.evaluate(e, env), dtype=np.float64), (len(at),))

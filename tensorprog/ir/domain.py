@@ -1,0 +1,233 @@
+"""Where nonlinearities are defined, and how fast they grow.
+
+Every vector family gets an interval that holds its coordinates and a growth: log|h| = O(|z|^order) in the
+Gaussian variables z behind it, and the degree where it is polynomially bounded.  A function that is not
+defined on all of the interval of its argument is an error, and so is growth of order 2 or more, for which
+Gaussian moments need not exist (the condition "a < 2" of Tensor Programs I, Definition 5.1).
+
+Scalars are not judged here: whether `sqrt(avg(...))` stays in its domain depends on the data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
+
+from tensorprog.errors import TensorProgError, fail
+from tensorprog.ir.expr import COMPARE, Expr, Num, Op, Sym, evaluate, show, substitute, symbols
+from tensorprog.ir.functions import FUNCTIONS, INF, REALS, Interval
+from tensorprog.ir.program import Instr, Linear, MatMul, MaxOver, Pointwise, Program, Read
+from tensorprog.ir.schedule import components
+
+MAX_ROUNDS = 4
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Coordinates lie in `range`; growth is polynomial of `degree` (order 0) or like exp(|z|^order)."""
+
+    range: Interval
+    degree: float
+    order: float = 0.0
+
+
+NOTHING = Bound((INF, -INF), 0.0)
+GAUSSIAN = Bound(REALS, 1.0)
+UNKNOWN = Bound(REALS, 0.0)
+
+
+class Undefined(Exception):
+    """A function outside its domain: the text says which."""
+
+
+def check_domains(program: Program) -> None:
+    """Raises TensorProgError for a nonlinearity that is not defined, or grows too fast."""
+    bounds = {i.var.name: NOTHING for i in program.instrs}
+    for group in components(program.instrs):
+        for turn in range(MAX_ROUNDS):
+            before = [bounds[i.var.name] for i in group]
+            for instr in group:
+                bounds[instr.var.name] = _bound(instr, bounds, program)
+            if before == [bounds[i.var.name] for i in group]:
+                break
+            if turn == MAX_ROUNDS - 2:  # a loop that keeps growing may go anywhere
+                bounds.update({i.var.name: Bound(REALS, bounds[i.var.name].degree) for i in group})
+
+
+def _bound(instr: Instr, bounds: Mapping[str, Bound], program: Program) -> Bound:
+    op = instr.op
+    if instr.var.dim is None:
+        return UNKNOWN
+    match op:
+        case MatMul():
+            return GAUSSIAN
+        case Linear():
+            return _linear(op, bounds, program)
+        case Pointwise(fn=fn, args=args):
+            return _pointwise(instr, fn, args, bounds, program)
+        case MaxOver(operand=h):
+            return bounds[h]
+        case _:
+            return Bound(REALS, 0.0)
+
+
+def _linear(op: Linear, bounds: Mapping[str, Bound], program: Program) -> Bound:
+    """The sum of terms; how often a term is added is not known, so only its sign survives."""
+    low, high, degree, order = 0.0, 0.0, 0.0, 0.0
+    for t in op.terms:
+        inner = Bound((1.0, 1.0), 0.0) if t.operand is None else bounds[t.operand]
+        if inner is NOTHING or inner.range[0] > inner.range[1]:
+            continue
+        sign = _sign(t.coef) if not t.scalars else None
+        whole = t.map.source == t.map.target and len(t.map.domain) == len(t.map.target)
+        a, b = _scaled(inner.range, sign, t.coef if whole else None)
+        low, high = low + a, high + b
+        degree, order = max(degree, inner.degree), max(order, inner.order)
+    return Bound((low, high), degree, order)
+
+
+def _sign(coef: Expr) -> int | None:
+    """The sign of a coefficient whose indices and sizes are at least 0 (1 for sizes)."""
+    if isinstance(coef, Num):
+        return 1 if coef.value > 0 else -1 if coef.value < 0 else 0
+    if isinstance(coef, Sym):
+        return 1
+    if coef.fn in COMPARE:
+        return 1
+    if coef.fn == "pow":
+        return _sign(coef.args[0])
+    if coef.fn == "mul":
+        signs = [_sign(a) for a in coef.args]
+        return None if None in signs else math.prod(s for s in signs if s is not None)
+    return None
+
+
+def _scaled(interval: Interval, sign: int | None, coef: Expr | None) -> Interval:
+    """coef times the interval; without a known coefficient whatever has its sign."""
+    if coef is not None and isinstance(coef, Num):
+        ends = [_times(float(coef.value), e) for e in interval]
+        return min(ends), max(ends)
+    if sign is None:
+        return REALS
+    low, high = interval if sign >= 0 else (-interval[1], -interval[0])
+    return (0.0 if low >= 0 else -INF), (0.0 if high <= 0 else INF)
+
+
+def _times(a: float, b: float) -> float:
+    return 0.0 if a == 0 or b == 0 else a * b
+
+
+def _pointwise(instr: Instr, fn: Expr, args: tuple[Read, ...], bounds: Mapping[str, Bound], program: Program) -> Bound:
+    known = {f"a{k}": bounds[a.var] for k, a in enumerate(args) if program.var(a.var).dim is not None}
+    if any(b.range[0] > b.range[1] for b in known.values()):
+        return NOTHING
+    try:
+        bound = bound_of(fn, known)
+    except Undefined as error:
+        raise _undefined(instr, fn, args, str(error)) from None
+    if bound.order >= 2:
+        raise _undefined(instr, fn, args, "it grows too fast for its Gaussian moments to exist")
+    return bound
+
+
+def _undefined(instr: Instr, fn: Expr, args: tuple[Read, ...], what: str) -> TensorProgError:
+    text = show(substitute(fn, {f"a{k}": Sym(a.var.split(".")[0]) for k, a in enumerate(args)}))
+    hint = "nonlinearities must be defined on all of R and grow slower than exp(u^2)"
+    return fail(f"the nonlinearity {text} has no limit: {what}", instr.var.span, hint)
+
+
+def bound_of(fn: Expr, known: Mapping[str, Bound]) -> Bound:
+    """The bound of an expression in vectors (`known`) and other numbers.  Raises Undefined."""
+    if isinstance(fn, Num):
+        return Bound((float(fn.value), float(fn.value)), 0.0)
+    if isinstance(fn, Sym):
+        return known.get(fn.name, UNKNOWN)
+    if not symbols(fn) & known.keys():
+        return _number(fn)
+    parts = [bound_of(a, known) for a in fn.args]
+    if fn.fn == "add":
+        low, high = sum(p.range[0] for p in parts), sum(p.range[1] for p in parts)
+        return Bound((low, high), max(p.degree for p in parts), max(p.order for p in parts))
+    if fn.fn == "mul":
+        return _product(fn, parts)
+    if fn.fn == "pow":
+        return _power(fn, parts[0])
+    return _function(fn.fn, parts)
+
+
+def _number(fn: Op) -> Bound:
+    if symbols(fn):
+        return UNKNOWN
+    value = float(evaluate(fn, {}))
+    return Bound((value, value), 0.0)
+
+
+def _product(fn: Op, parts: list[Bound]) -> Bound:
+    degree, order = sum(p.degree for p in parts), max(p.order for p in parts)
+    low, high = parts[0].range
+    for p in parts[1:]:
+        ends = [_times(a, b) for a in (low, high) for b in p.range]
+        low, high = min(ends), max(ends)
+    return Bound((low, high), degree, order)
+
+
+def _power(fn: Op, base: Bound) -> Bound:
+    exponent = fn.args[1]
+    if not isinstance(exponent, Num):
+        raise Undefined(f"the exponent in {show(fn)} is not a number")
+    p, (low, high) = float(exponent.value), base.range
+    if p < 0 and low < 0 < high:
+        raise Undefined("it divides by a quantity that takes both signs")
+    if p != int(p) and low < 0:
+        raise Undefined("it takes a root of a quantity that can be negative")
+    if p < 0:
+        return Bound((0.0, INF) if low >= 0 else (-INF, 0.0), 0.0)
+    ends = [_safe_power(low, p), _safe_power(high, p)]
+    if p == int(p) and int(p) % 2 == 0 and low < 0:
+        ends = [0.0, max(_safe_power(abs(low), p), _safe_power(abs(high), p))]
+    return Bound((min(ends), max(ends)), base.degree * p, base.order)
+
+
+def _safe_power(base: float, p: float) -> float:
+    try:
+        return float(base**p) if not (math.isinf(base) and base < 0) else (INF if int(p) % 2 == 0 else -INF)
+    except OverflowError:
+        return INF
+
+
+def _function(name: str, parts: list[Bound]) -> Bound:
+    f, inner = FUNCTIONS[name], parts[0]
+    if name in {"max", "min"}:
+        choose = max if name == "max" else min
+        ends = choose(p.range[0] for p in parts), choose(p.range[1] for p in parts)
+        return Bound(ends, max(p.degree for p in parts), max(p.order for p in parts))
+    if inner.range[0] < f.domain[0] or inner.range[1] > f.domain[1]:
+        raise Undefined(f"{name} is not defined at negative arguments")
+    interval = f.range
+    if f.monotone:
+        interval = _value(name, inner.range[0], f.range[0]), _value(name, inner.range[1], f.range[1])
+    if f.growth == "exp":
+        return _exponential(name, inner, interval)
+    degree = inner.degree if f.growth == "linear" else 0.0
+    return Bound(interval, degree, inner.order if f.growth == "linear" else 0.0)
+
+
+def _exponential(name: str, inner: Bound, interval: Interval) -> Bound:
+    """exp of something bounded above is bounded; else its order is the degree of what it is applied to."""
+    above = inner.range[1] < INF
+    below = inner.range[0] > -INF
+    if above and (name == "exp" or below):
+        return Bound(interval, 0.0)
+    return Bound(interval, INF, INF if inner.order > 0 else max(inner.degree, 1.0))
+
+
+def _value(name: str, at: float, otherwise: float) -> float:
+    if math.isinf(at):
+        return otherwise
+    try:
+        return float(FUNCTIONS[name].numpy(at))
+    except (OverflowError, FloatingPointError, ValueError):
+        return otherwise
