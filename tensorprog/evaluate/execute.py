@@ -139,12 +139,13 @@ class Run:
 
     def _gram(self, block: DataGram) -> Floats:
         left = self.data[0][block.left]
+        result: Floats = np.empty((len(block.out), *self.examples))
         if block.right == "":
-            return left[:, block.li].T
+            result[:] = left[:, block.li].T
+            return result
         right = self.data[1][block.right]
         if len(self.examples) == 1:
-            return np.einsum("asd,asd->sa", left[:, block.li], right[:, block.rj])
-        result = np.empty((len(block.out), *self.examples))
+            return np.einsum("asd,asd->sa", left[:, block.li], right[:, block.rj], out=result)
         for k, (i, j) in enumerate(zip(block.li, block.rj, strict=True)):
             result[k] = left[:, i] @ right[:, j].T
         return result

@@ -30,7 +30,6 @@ from tensorprog.ir.program import (
     Use,
     Var,
     identity,
-    operands,
 )
 from tensorprog.limit.asymptotics import Power
 from tensorprog.limit.independence import Verdict, verdict

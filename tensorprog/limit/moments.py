@@ -14,11 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import final
 
 from tensorprog.ir import expr as ex
-from tensorprog.ir.expr import ONE, Expr, Num, Op, Sym
+from tensorprog.ir.expr import ONE, Expr, Op, Sym
 from tensorprog.ir.program import Axis, Instr, Linear, MatMul, Pointwise, Program, Read, Term, identity, operands
 from tensorprog.limit.analyse import Limit
 from tensorprog.limit.parity import function_characters

@@ -99,7 +99,7 @@ def test_weight_and_its_transpose() -> None:
 
 
 def test_mean_pooled_relu_network() -> None:
-    """W.T meets W, and E relu'' is a mean of dirac: Z^{W.T dg} = hat + sw^2 E[dirac(N(0, S))] relu(h) (TP III, Box 1)."""
+    """W.T meets W, and E relu'' is a mean of dirac: its dot Z is sw^2 E[dirac] relu(h) (TP III, Box 1)."""
     found = sampled(text_of("mean_pooled_mlp"), POINTS)
     sw2, sb2 = 1.2**2, 0.2**2
     first = sw2 * POINTS @ POINTS.T / 3 + sb2
