@@ -240,9 +240,9 @@ class Network:
 
 
 def is_number(limit: Limit) -> bool:
-    """Whether the output becomes deterministic, neither random nor zero nor a vector."""
+    """Whether the output becomes deterministic: not a vector, not random (a random scalar may vanish: then it is 0)."""
     var = limit.output_var
-    return not limit.is_vector and var not in limit.random and limit.powers[var] == 0
+    return not limit.is_vector and (var not in limit.random or limit.powers[var] != 0)
 
 
 def _check_options(want: tuple[str, ...], tier: str, samples: int, replicates: int) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tensorprog.validation import Validation
 
 EXAMPLES = 4
+FEW = 30
 
 
 @click.command("run")
@@ -90,6 +91,8 @@ def _experiment(task: _Task, progress: Progress) -> Experiment:
 def _lines(found: Experiment) -> list[str]:
     head = (f"\n{found.data.name}: {len(found.data)} examples, {found.train} to train, {found.tests} to test; "
             f"kernels in {found.seconds:.2f} s")
+    if found.tests < FEW:
+        head += f"\n  {found.tests} test examples say little: ask for more with --n or --seconds"
     scores = [f"  {kind.upper():<5} {score}" for kind, score in found.scores.items()]
     return [head, *scores, *(f"  {kind.upper():<5} no prediction: {why}" for kind, why in found.failures.items())]
 

@@ -214,7 +214,7 @@ def _parameter(q: syntax.Param, value: Parameter, scope: Scope, expander: Expand
         pass
     except OverflowError:
         raise fail(f"parameter '{q.name}' is too large or too small: {text[:40]}", q.span) from None
-    if not text.isidentifier():
+    if not (isinstance(value, str) and text.isidentifier()):
         raise fail(f"parameter '{q.name}' must be a number or the name of a function, not {value!r}", q.span)
     return expander.lookup(text, scope, q.span)
 

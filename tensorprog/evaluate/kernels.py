@@ -194,13 +194,22 @@ def scalar_limits(program: Program, data: Dataset | None = None) -> dict[str, Fl
     found: dict[str, Floats] = {}
     for output in program.outputs:
         limit = analyse(program, output.name)
-        if limit.is_vector or limit.output_var in limit.random or limit.powers[limit.output_var] != 0:
+        power = limit.powers[limit.output_var]
+        if limit.is_vector or (limit.output_var in limit.random and power == 0):
+            continue
+        if power != 0:  # it vanishes
+            found[output.name] = np.zeros((data.count if data else 1, _elements(limit, data)))
             continue
         try:
             found[output.name] = _deterministic(limit, data)
         except Unservable:
             found[output.name] = _sampled_scalar(limit, data)
     return found
+
+
+def _elements(limit: Limit, data: Dataset | None) -> int:
+    axes = limit.program.var(limit.output_var).axes
+    return count(axes, data.groups[0].sizes if data else {})
 
 
 def _sampled_scalar(limit: Limit, data: Dataset | None) -> Floats:

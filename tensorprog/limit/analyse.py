@@ -93,11 +93,16 @@ def analyse(program: Program, output: str | None = None, symbolic: bool = False)
     Raises TensorProgError when there is no such output or the limit diverges.
     """
     name = choose_output(program, output)
-    var = program.var(program.output(name).var)
-    differentiated = differentiate(program, name) if var.dim is None else None
-    whole = split_means(differentiated.program if differentiated else program)
-    expanded, orders, responses = with_responses(whole, symbolic)
-    return _assemble(program, name, differentiated, expanded, orders, responses)
+    if program.var(program.output(name).var).dim is not None:
+        span, hint = program.output(name).span, "its kernel is E[Z Z']; for an NTK add a readout: dot(v, h)"
+        missing = fail("a vector output has no NTK", span, hint)
+        return _assemble(program, name, missing, *with_responses(split_means(program), symbolic))
+    differentiated = differentiate(program, name)
+    try:
+        whole = with_responses(split_means(differentiated.program), symbolic)
+    except TensorProgError as missing:  # of the forward pass too, or of the backward pass alone
+        return _assemble(program, name, missing, *with_responses(split_means(program), symbolic))
+    return _assemble(program, name, differentiated, *whole)
 
 
 def choose_output(program: Program, output: str | None) -> str:
@@ -137,9 +142,7 @@ def with_responses(program: Program, symbolic: bool) -> tuple[Program, Orders, l
         if not more:
             return expanded, orders, responses
         pairs += more
-        derivatives = Derivatives(
-            program, Orders(program, symbolic), [(program.instr(a), program.instr(b)) for a, b in pairs]
-        )
+        derivatives = Derivatives(program, [(program.instr(a), program.instr(b)) for a, b in pairs])
         expanded, responses = derivatives.run(), derivatives.responses
         orders = Orders(expanded, symbolic)
 
@@ -147,27 +150,22 @@ def with_responses(program: Program, symbolic: bool) -> tuple[Program, Orders, l
 def _assemble(
     source: Program,
     name: str,
-    differentiated: Differentiated | None,
+    backward: Differentiated | TensorProgError,
     program: Program,
     orders: Orders,
     responses: list[Response],
 ) -> Limit:
+    """The limit with the NTK of the differentiated program, or with the reason why there is none."""
     notes: list[Diagnostic] = []
-    ntk_error: TensorProgError | None = None
-    trained: tuple[TrainedWeight, ...] = ()
-    if differentiated is None:
-        ntk_error = fail(
-            "a vector output has no NTK",
-            source.output(name).span,
-            "its kernel is E[Z Z']; for an NTK add a readout: dot(v, h)",
-        )
-    else:
-        trained, ntk_error = trained_weights(differentiated, orders)
+    differentiated = backward if isinstance(backward, Differentiated) else None
+    trained, ntk_error = ((), backward) if isinstance(backward, TensorProgError) else trained_weights(backward, orders)
     out = program.output(name).var
     check_output(source, out, orders, trained, notes)
     roots = [out] + [n for t in trained for u in t.uses for n in (u.row, u.col) if n is not None]
     reduced = reachable(tuple(leading_instr(i, orders) for i in program.instrs), roots)
-    small, renaming = simplify(replace(program, instrs=reduced, outputs=(program.output(name),)), frozenset([out]))
+    scalar_rows = {u.row for t in trained for u in t.uses if program.var(u.row).dim is None}
+    whole = replace(program, instrs=reduced, outputs=(program.output(name),))
+    small, renaming = simplify(whole, frozenset([out, *scalar_rows]))
     trained = tuple(replace(t, uses=tuple(map(renaming.use, t.uses))) for t in trained)
     roots = [out] + [n for t in trained for u in t.uses for n in (u.row, u.col) if n is not None]
     reduced = reachable(small.instrs, roots)
@@ -185,7 +183,7 @@ def _assemble(
         trained,
         tuple(_renamed(r, renaming) for r in responses if r.coefficient in kept),
         orders,
-        verdict(source, program, orders, responses, differentiated is not None),
+        verdict(source, program, responses, backward),
         tuple(notes),
         ntk_error,
     )

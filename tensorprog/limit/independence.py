@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from tensorprog.ir.program import MatMul, Program
-from tensorprog.limit.orders import Orders
+from tensorprog.errors import TensorProgError
+from tensorprog.ir.program import Differentiated, MatMul, Program
 from tensorprog.limit.responses import Response
 
 
@@ -28,16 +28,16 @@ class Verdict:
 
 
 def verdict(
-    source: Program, program: Program, orders: Orders, responses: list[Response], differentiated: bool
+    source: Program, program: Program, responses: list[Response], backward: Differentiated | TensorProgError
 ) -> Verdict:
     """The verdict, from the dot Z terms that were needed."""
     own = {i.var.name for i in source.instrs}
     forward = tuple(dict.fromkeys(r.product for r in responses if r.product in own))
-    backward = tuple(dict.fromkeys(r.product for r in responses if r.product not in own))
-    weights = ", ".join(sorted({_weight(program, p) for p in forward + backward}))
-    if not differentiated:
-        reason = "there is no backward pass: the output is a vector"
-    elif backward:
+    later = tuple(dict.fromkeys(r.product for r in responses if r.product not in own))
+    weights = ", ".join(sorted({_weight(program, p) for p in forward + later}))
+    if isinstance(backward, TensorProgError):
+        reason = f"there is no backward pass: {backward.diagnostics[0].message}"
+    elif later:
         reason = (
             f"the backward pass uses the transpose of {weights} on vectors that depend on its forward products; "
             "their dot Z terms are computed"
@@ -54,7 +54,7 @@ def verdict(
             "every vector of the backward pass is odd under a change of sign of the readout or of transposed matrices, "
             "which the forward pass does not share: all dot Z terms vanish"
         )
-    return Verdict(not backward and not forward, reason, forward)
+    return Verdict(not later and not forward, reason, forward)
 
 
 def _weight(program: Program, product: str) -> str:

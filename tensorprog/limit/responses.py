@@ -90,8 +90,8 @@ def dependence(instrs: tuple[Instr, ...]) -> dict[str, frozenset[str]]:
 class Derivatives:
     """Adds dot Z terms to a program: the products of `pairs` become hat + sum of responses."""
 
-    def __init__(self, program: Program, orders: Orders, pairs: list[tuple[Instr, Instr]]) -> None:
-        self.program, self.orders, self.pairs = program, orders, pairs
+    def __init__(self, program: Program, pairs: list[tuple[Instr, Instr]]) -> None:
+        self.program, self.pairs = program, pairs
         self.added: dict[str, Instr] = {}
         self.responses: list[Response] = []
 
@@ -180,7 +180,7 @@ class Derivatives:
                 case Linear(terms=terms):
                     op = Linear(tuple(t for t in (self._term(t, leaf, last) for t in terms) if t is not None))
                 case Pointwise(fn=fn, args=args):
-                    op = self._chain(fn, args, last, leaf)
+                    op = self._chain(instr, fn, args, last, leaf)
                 case MaxOver():
                     raise fail(
                         "a maximum over an axis between a matrix and its transpose is not supported", instr.var.span
@@ -207,11 +207,21 @@ class Derivatives:
         map_ = Map(term.map.domain + inner, term.map.target + identity(inner), term.map.source + identity(inner))
         return Term(slope, map_, term.coef, term.scalars)
 
-    def _chain(self, fn: Expr, args: tuple[Read, ...], last: tuple[Axis, ...], leaf: Instr) -> Linear | Pointwise:
+    def _chain(
+        self, instr: Instr, fn: Expr, args: tuple[Read, ...], last: tuple[Axis, ...], leaf: Instr
+    ) -> Linear | Pointwise:
         reads = list(args)
         parts = []
         for k, a in enumerate(args):
             if self._depends(a.var, leaf):
                 reads.append(Read(self.derivative(a.var, leaf), a.index + identity(last)))
-                parts.append(ex.mul(ex.differentiate(fn, f"a{k}"), Sym(f"a{len(reads) - 1}")))
+                try:
+                    slope = ex.differentiate(fn, f"a{k}")
+                except ValueError as error:
+                    raise fail(
+                        f"the limit needs a derivative that does not exist: {error}",
+                        instr.var.span,
+                        "a matrix meets its transpose across this nonlinearity: use a smoother one",
+                    ) from None
+                parts.append(ex.mul(slope, Sym(f"a{len(reads) - 1}")))
         return Pointwise(ex.add(*parts), tuple(reads)) if parts else Linear(())

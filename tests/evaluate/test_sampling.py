@@ -239,6 +239,7 @@ def test_vector_output_over_an_axis_has_rows_by_example_then_element() -> None:
     x = RNG.normal(size=(3, 2, 3))
     found = sampled(text, x, 256, 2)
     flat = x.reshape(6, 3)
+    assert found.nngp is not None
     np.testing.assert_allclose(found.nngp, flat @ flat.T / 3, atol=1e-12)
 
 
@@ -274,15 +275,17 @@ def test_standard_errors_cover_the_truth() -> None:
     inside = []
     for seed in range(12):
         found = sampled(text_of("mlp"), POINTS, 256, 10, seed)
-        assert found.nngp is not None and found.ntk is not None
-        z = [(found.nngp - truth.nngp) / found.nngp_se, (found.ntk - truth.ntk) / found.ntk_se]
-        inside.append(np.mean(np.abs(z) < 3))
+        both = ((found.nngp, found.nngp_se, truth.nngp), (found.ntk, found.ntk_se, truth.ntk))
+        for value, error, exact in both:
+            assert value is not None and error is not None
+            inside.append(np.mean(np.abs(value - exact) < 3 * error))
     assert np.mean(inside) > 0.95
 
 
 def test_error_falls_faster_than_the_square_root_for_smooth_networks() -> None:
-    errors = [np.max(sampled(text_of("mlp"), POINTS, samples, 8, want=("nngp",)).nngp_se) for samples in (128, 8192)]
-    assert errors[1] < errors[0] / 8
+    found = (sampled(text_of("mlp"), POINTS, samples, 8, want=("nngp",)).nngp_se for samples in (128, 8192))
+    coarse, fine = (np.max(error) for error in found if error is not None)
+    assert fine < coarse / 8
 
 
 def test_progress_ends_at_one() -> None:
