@@ -15,8 +15,8 @@ from typing import final
 
 from tensorprog.elaborate.assigned import Growing
 from tensorprog.elaborate.bounds import larger
-from tensorprog.elaborate.expressions import Evaluator
 from tensorprog.elaborate.operators import Operators
+from tensorprog.elaborate.reductions import Reductions
 from tensorprog.elaborate.scope import Budget, Scope
 from tensorprog.elaborate.values import (
     Binding,
@@ -56,7 +56,7 @@ class State:
     span: Span | None
 
 
-class Loops(Evaluator):
+class Loops(Reductions):
     """Runs loops; the statements in them are left to the subclass."""
 
     def __init__(self, ops: Operators, budget: Budget) -> None:

@@ -85,8 +85,9 @@ for k in 1..2:
 @pytest.mark.parametrize("kind", ["linear", "relu"])
 def test_singular_values_of_the_jacobian(kind, depth):
     """m2 / m1^2 of J J.T: 1 + L linear (Fuss-Catalan), 1 + 2 L for relu (TP III section 4; Pennington et al. 2017)."""
-    rules = {"linear": "def phi(u) = u\ndef slope(u) = 1 + 0 * u", "relu": "def phi(u) = relu(u)\ndef slope(u) = step(u)"}
-    found = values(JACOBIAN, functions=rules[kind], depth=depth, sw2=1 if kind == "linear" else 2)
+    rules = {"linear": ("u", "1 + 0 * u"), "relu": ("relu(u)", "step(u)")}
+    functions = "def phi(u) = {}\ndef slope(u) = {}".format(*rules[kind])
+    found = values(JACOBIAN, functions=functions, depth=depth, sw2=1 if kind == "linear" else 2)
     assert found["m_1"] == pytest.approx(1, abs=INTEGER)
     assert found["m_2"] / found["m_1"] ** 2 == pytest.approx(facts.jacobian_ratio(kind, depth), rel=INTEGER)
     if kind == "linear":
@@ -214,7 +215,8 @@ for t in 1..4:
 def test_a_tied_linear_residual_network_grows_like_central_binomials():
     """K(t, t) = binom(2t, t) = 2, 6, 20, 70 (untied: 2^t)."""
     found = values(RESIDUAL, functions="def phi(u) = u", sw=1)
-    assert [found[f"K_{t}"] for t in range(1, 5)] == pytest.approx([math.comb(2 * t, t) for t in range(1, 5)], rel=INTEGER)
+    binomials = [math.comb(2 * t, t) for t in range(1, 5)]
+    assert [found[f"K_{t}"] for t in range(1, 5)] == pytest.approx(binomials, rel=INTEGER)
 
 
 @pytest.mark.parametrize("phi", ["tanh", "erf"])
@@ -293,7 +295,9 @@ output q = avg(h^2)
 output chi = sw2 * avg((1 - tanh(h)^2)^2)"""
 
 
-@pytest.mark.parametrize(("sw2", "q", "chi"), [(1.5, 0.41804, 0.93864), (1.76, 0.56946, 0.9998), (2.0, 0.72176, 1.04767)])
+@pytest.mark.parametrize(
+    ("sw2", "q", "chi"), [(1.5, 0.41804, 0.93864), (1.76, 0.56946, 0.9998), (2.0, 0.72176, 1.04767)]
+)
 def test_the_fixed_point_of_a_deep_tanh_network(sw2, q, chi):
     """Poole et al. 2016, sb^2 = .05: the variance q* and the factor chi_1 by which squared gradients grow per layer."""
     found = values(PROPAGATION, sw2=sw2)
@@ -304,7 +308,6 @@ def test_the_fixed_point_of_a_deep_tanh_network(sw2, q, chi):
 def test_the_ntk_of_a_deep_network_grows_by_chi():
     """Th <- q + chi_1 Th at the fixed point, below criticality."""
     x = np.array([[1.0, -1.0]])
-    found = [tensorprog.load(EXAMPLES / "mlp.tp", depth=depth, phi="tanh", sw=1.5**0.5, sb=0.05**0.5).ntk(x)[0, 0]
-             for depth in (20, 21, 22)]
-    growth = np.diff(found)
+    nets = [tensorprog.load(EXAMPLES / "mlp.tp", depth=k, phi="tanh", sw=1.5**0.5, sb=0.05**0.5) for k in (20, 21, 22)]
+    growth = np.diff([net.ntk(x)[0, 0] for net in nets])
     assert growth[1] / growth[0] == pytest.approx(0.93864, abs=1e-4)
