@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import numpy as np
@@ -81,6 +81,13 @@ def evaluate(limit: Limit, left: Dataset, right: Dataset | None = None, options:
     """
     options = options or Options()
     want = wanted(limit, options.want)
+    zero = tuple(w for w in want if is_zero(limit, w))
+    if zero:
+        rest = replace(options, want=tuple(w for w in want if w not in zero))
+        found = evaluate(limit, left, right, rest) if rest.want else Kernels(None, None)
+        shape = analytic.output_rows(limit, left), analytic.output_rows(limit, right or left)
+        nngp, ntk = (np.zeros(shape) if w in zero else k for w, k in (("nngp", found.nngp), ("ntk", found.ntk)))
+        return replace(found, nngp=nngp, ntk=ntk)
     if options.tier != "sampling":
         try:
             return _analytic(limit, left, right, want, options)
@@ -101,9 +108,9 @@ def wanted(limit: Limit, want: tuple[str, ...]) -> tuple[str, ...]:
         if want == ("ntk",):
             raise limit.ntk_error
         want = tuple(w for w in want if w != "ntk")
-    if "nngp" in want and not limit.is_vector and limit.output_var not in limit.random:
-        power = limit.powers[limit.output_var]
-        if want == ("nngp",) and power is not None:
+    power = limit.powers[limit.output_var]
+    if "nngp" in want and not limit.is_vector and limit.output_var not in limit.random and power == 0:
+        if want == ("nngp",):
             raise fail(
                 f"output '{limit.output}' is a number in the limit, not a Gaussian process",
                 limit.source.output(limit.output).span,
@@ -131,16 +138,16 @@ def _analytic(limit: Limit, left: Dataset, right: Dataset | None, want: tuple[st
             raise
         missing = f"there is no NTK: {error.diagnostics[0].message}"
         found, errors = analytic.kernels(limit, moments, left, right, ("nngp",), progress)
-    if "nngp" in found and vanishing(limit):
-        found["nngp"][:] = 0.0
     rows = tuple(Row(describe(e), e.tier, error) for e, error in errors.values())
     return Kernels(found.get("nngp"), found.get("ntk"), report=Report(rows, missing))
 
 
-def vanishing(limit: Limit) -> bool:
-    """Whether the output vanishes as the width grows."""
-    power = limit.powers.get(limit.output_var)
-    return not limit.is_vector and (power is None or power < 0)
+def is_zero(limit: Limit, kernel: str) -> bool:
+    """Whether a kernel vanishes as the width grows: the output does, or no weight moves it."""
+    power = limit.powers[limit.output_var]
+    if kernel == "ntk":
+        return not limit.trained
+    return power is None or (power < 0 and not limit.is_vector)
 
 
 def describe(expectation: Any) -> str:

@@ -44,10 +44,11 @@ def derive(limit: Limit) -> Derivation:
     """The system of equations of a limit."""
     writer = _Writer(limit)
     nngp = writer.output() if limit.is_vector or limit.output_var in limit.random else None
+    scalars = tuple(writer.scalar(i) for i in limit.program.instrs if writer.is_number(i))
     forward = writer.drain()
     ntk = tuple(writer.trained(k) for k in range(len(limit.trained)))
     backward = writer.drain()
-    return Derivation(tuple(forward), tuple(writer.scalars), tuple(backward), nngp, ntk)
+    return Derivation(tuple(forward), scalars, tuple(backward), nngp, ntk)
 
 
 @dataclass
@@ -57,7 +58,6 @@ class _Writer:
     limit: Limit
     done: set[tuple[str, str]] = field(default_factory=set)
     waiting: list[tuple[str, str]] = field(default_factory=list)
-    scalars: list[Equation] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.moments = Moments(self.limit)
@@ -212,6 +212,25 @@ class _Writer:
         return f"E[{' * '.join(f'({s})' if ' + ' in s and len(sides) > 1 else s for s in sides)}]"
 
     # ------------------------------------------------------------ results
+
+    def is_number(self, instr: Instr) -> bool:
+        """Whether an inner product of the forward pass becomes deterministic."""
+        forward = any(i.var.name == instr.var.name for i in self.limit.source.instrs) or instr.var.name.startswith("R.")
+        wide = isinstance(instr.op, Inner) and not self._is_data(instr.op.left.var)
+        return wide and forward and instr.var.name not in self.limit.random
+
+    def scalar(self, instr: Instr) -> Equation:
+        """A deterministic scalar as a mean on one run."""
+        op = instr.op
+        assert isinstance(op, Inner)
+        left, u = _element(instr.var.name, identity(instr.var.axes)), _element(op.left.var, op.left.index)
+        if op.right is None:
+            inner = f"E[{u}]"
+        else:
+            inner = f"E[{u} {_element(op.right.var, op.right.index)}]"
+            self.moment(op.left.var, op.left.index, op.right.var, op.right.index)
+        scale = self.limit.inners[instr.var.name]
+        return Equation(left, inner if scale == ONE else f"{show(scale)} * {inner}")
 
     def output(self) -> Equation:
         """The NNGP kernel of the output."""

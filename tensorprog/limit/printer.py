@@ -20,7 +20,10 @@ def _text(limit: Limit, d: Derivation) -> str:
     lines = [f"{limit.source.name}({params}): the limit of '{limit.output}' as {_widths(limit)} -> infinity", ""]
     lines += ["Variables (Z of every vector; each product with a weight is Gaussian)", ""]
     lines += ["  " + line for line in variables(limit)]
+    if d.scalars:
+        lines += ["", "Scalars (numbers in the limit; means over one run)", ""] + _table(d.scalars)
     lines += ["", "Forward", ""] + _table(d.forward)
+    lines += _value(limit)
     if d.nngp is not None:
         lines += ["", f"  {d.nngp.left} = {d.nngp.right}"]
     if d.ntk:
@@ -33,6 +36,16 @@ def _text(limit: Limit, d: Derivation) -> str:
         f"Gradient independence {'holds' if limit.verdict.holds else 'does not hold'}: {limit.verdict.reason}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _value(limit: Limit) -> list[str]:
+    """The exact value of an output that is a number, where the program is polynomial."""
+    from tensorprog.limit.exact import NotExact, exact_value
+
+    try:
+        return ["", f"  {limit.output} = {exact_value(limit.source, limit.output)}"]
+    except NotExact:
+        return []
 
 
 def variables(limit: Limit) -> list[str]:
@@ -72,7 +85,7 @@ def _table(equations: tuple[Equation, ...]) -> list[str]:
 
 
 def _latex(limit: Limit, d: Derivation) -> str:
-    rows = [(e.left, e.right) for e in d.forward]
+    rows = [(e.left, e.right) for e in (*d.scalars, *d.forward)]
     if d.nngp is not None:
         rows.append((d.nngp.left, d.nngp.right))
     rows += [(e.left, e.right) for e in d.backward]

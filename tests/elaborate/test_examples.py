@@ -12,7 +12,8 @@ from tensorprog.ir.printer import print_program
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.tp"))
 GOLDEN = Path(__file__).parent.parent / "golden" / "ir"
-PRINTED = ("mlp", "resnet", "densenet", "rnn", "rnn_bidirectional", "gru", "cnn_circular", "maxpool_cnn", "transformer", "tied")
+PRINTED = ("mlp", "resnet", "densenet", "rnn", "rnn_bidirectional", "gru", "cnn_circular", "maxpool_cnn",
+           "transformer", "tied")
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -210,7 +210,8 @@ def test_a_weight_in_a_loop_is_fresh_in_every_iteration(run):
 
 
 def test_a_block_under_an_index_draws_one_weight(run):
-    r = run("program p():\n    width n = 6\n    input x[T]: [d]\n    h[t in T] = dense(x[t], n)\n    output avg(h[1])\n")
+    r = run("program p():\n    width n = 6\n    input x[T]: [d]\n"
+            "    h[t in T] = dense(x[t], n)\n    output avg(h[1])\n")
     assert r.weights["W"].shape == (6, 3)
     assert_allclose(r.output, np.mean(r.weights["W"] @ r.inputs["x"][1]))
 

@@ -51,7 +51,8 @@ def test_function(run, text):
 
 def test_readout_and_residuals(run):
     r = run("block layer(h):\n    return sin(dense(h, dim(h)))\n" + VECTOR
-            + "    h = residual(u, layer, scale = 0.5)\n    h = residual_dense(h, phi = tanh)\n    output readout(h, sv = 3)\n")
+            + "    h = residual(u, layer, scale = 0.5)\n    h = residual_dense(h, phi = tanh)\n"
+            "    output readout(h, sv = 3)\n")
     w = r.weights
     h = w["W"] @ r.inputs["x"]
     h = h + 0.5 * np.sin(w["W.2"] @ h)

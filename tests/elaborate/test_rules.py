@@ -140,7 +140,8 @@ block act(h, kind = 1, phi = relu):
     else:
         return phi(h)
 """ + HEAD.replace("p()", "p(phi = relu, kind = 1)") + "    output avg(act(U @ x[0], kind, phi))\n"
-    for kind, phi, f in ((1, "relu", lambda u: np.maximum(u, 0)), (1, "erf", np.sin), (2, "erf", np.tanh), (3, "relu", np.sin)):
+    cases = ((1, "relu", lambda u: np.maximum(u, 0)), (1, "erf", np.sin), (2, "erf", np.tanh), (3, "relu", np.sin))
+    for kind, phi, f in cases:
         r = run(source, {"kind": kind, "phi": phi})
         assert_allclose(r.output, np.mean(f(r.weights["U"] @ r.inputs["x"][0])))
 

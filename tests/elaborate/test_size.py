@@ -26,7 +26,8 @@ def test_a_loop_over_data_is_one_equation():
 
 
 @pytest.mark.parametrize(("name", "most"), [
-    ("rnn", 10), ("rnn_average", 11), ("gru", 30), ("lstm", 30), ("cnn_global", 30), ("cnn_strided", 14), ("transformer", 35),
+    ("rnn", 10), ("rnn_average", 11), ("gru", 30), ("lstm", 30), ("cnn_global", 30), ("cnn_strided", 14),
+    ("transformer", 35),
 ])
 def test_examples_stay_small(name, most):
     """No example names a number of time steps or pixels, so these bounds hold for every data set."""
