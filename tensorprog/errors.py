@@ -63,13 +63,14 @@ class Diagnostic:
     def render(self) -> str:
         """`file:line:column: error: message`, the line, carets under the place, the hint."""
         parts = []
+        message = _shortened(self.message)
         if self.span is None:
-            parts.append(f"{self.severity}: {self.message}")
+            parts.append(f"{self.severity}: {message}")
         else:
-            parts.append(f"{self._place()}: {self.severity}: {self.message}")
+            parts.append(f"{self._place()}: {self.severity}: {message}")
             parts.extend(self._picture())
         if self.hint:
-            parts.append(f"  hint: {self.hint}")
+            parts.append(f"  hint: {_shortened(self.hint)}")
         return "\n".join(parts)
 
     def _place(self) -> str:
@@ -84,6 +85,11 @@ class Diagnostic:
         shown, offset = _clip(text, column)
         carets = " " * (column - 1 - offset) + "^" * min(width, 100)
         return [f"  | {shown}", f"  | {carets}"]
+
+
+def _shortened(text: str, limit: int = 1000) -> str:
+    """The beginning and the end of a long text: names in messages may be as long as the file."""
+    return text if len(text) <= limit else f"{text[: limit // 2]} ... {text[-limit // 2 :]}"
 
 
 def _clip(text: str, column: int, limit: int = 160) -> tuple[str, int]:

@@ -15,8 +15,10 @@ from tensorprog.errors import fail
 def written_whole(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` to write to; it takes the place of `path` when the block succeeds.
 
-    Raises TensorProgError when the folder cannot be written to.
+    Raises TensorProgError when the folder cannot be written to, and for a device, which must not be replaced.
     """
+    if path.exists() and not path.is_file():
+        raise fail(f"cannot write {path}: it is not a regular file")
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
         os.close(handle)

@@ -123,7 +123,10 @@ def ones(ops: Operators, args: list[Value], span: Span) -> Value:
 
 def ops_dim(ops: Operators, value: Value, span: Span) -> Dim:
     """A compile-time number as a dimension."""
-    return make_dim(ops.number(value, span, "a dimension"), ops.builder.wide_names())
+    size = ops.number(value, span, "a dimension")
+    if isinstance(size, ex.Num) and (size.value < 1 or size.value != int(size.value)):
+        raise fail(f"a dimension must be a whole number of at least 1, not {ex.show(size)}", span)
+    return make_dim(size, ops.builder.wide_names())
 
 
 def make_dim(size: ex.Expr, widths: frozenset[str]) -> Dim:

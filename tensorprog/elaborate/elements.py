@@ -144,7 +144,7 @@ class Elements:
         """value[i, j]"""
         if isinstance(value, WeightValue):
             if value.index is not None:
-                raise fail(f"'{name}' is indexed twice", span)
+                raise fail(f"'{name}' is indexed twice" if value.index else f"'{name}' has no index axes", span)
             picked = replace(value, index=indices)
             self.windex(picked, span)
             return picked

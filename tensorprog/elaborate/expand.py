@@ -109,6 +109,10 @@ class Expander(Loops):
         default = ex.substitute(size, {w.name: w.size for w in self.widths})
         if not (isinstance(default, Num) and default.value >= 1 and default.value == int(default.value)):
             raise fail(f"a width must be a whole number of at least 1, not {show(default)}", stmt.value.span)
+        doubled = ex.substitute(size, {w.name: ex.mul(ex.num(2), w.size) for w in self.widths})
+        if ex.symbols(size) and doubled != ex.mul(ex.num(2), default):
+            raise fail(f"{show(size)} does not stay in a fixed ratio to the other widths", stmt.value.span,
+                       "widths grow together: write a number, or a multiple of a width such as n / 2")
         self.widths.append(Width(stmt.name, default, stmt.span))
         self.builder.widths.add(stmt.name)
         self.builder.sizes.add(stmt.name)
@@ -165,10 +169,7 @@ class Expander(Loops):
 
     def weight_dim(self, e: syntax.Expr, scope: Scope) -> Dim:
         """A dimension of a weight."""
-        size = self.ops.number(self.eval(e, scope), e.span, "a dimension")
-        if isinstance(size, Num) and (size.value < 1 or size.value != int(size.value)):
-            raise fail(f"a dimension must be a whole number of at least 1, not {show(size)}", e.span)
-        return make_dim(size, self.builder.wide_names())
+        return ops_dim(self.ops, self.eval(e, scope), e.span)
 
     def law(self, e: syntax.Expr, scope: Scope) -> Expr:
         """A mean, variance or learning rate."""

@@ -27,6 +27,7 @@ from tensorprog.ir.expr import Expr, Num
 from tensorprog.ir.functions import FUNCTIONS
 from tensorprog.ir.program import Axis, identity
 from tensorprog.lang import syntax
+from tensorprog.lang.build import REDUCTIONS
 
 COMPARISONS = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
 
@@ -109,6 +110,8 @@ class Evaluator:
             return Number(ex.PI)
         if name in FUNCTIONS or name in BUILTINS or name == "sqrt":
             return Function(name)
+        if name in REDUCTIONS:
+            raise fail(f"{name} needs the range of an index", span, f"as in {name}(i in T) h[i]; softmax(s) h[s] along s")
         raise scope.unknown(name, ("pi", "sqrt", *FUNCTIONS, *BUILTINS), span)
 
     def index(self, e: syntax.Expr, scope: Scope) -> Expr:
@@ -207,6 +210,7 @@ class Evaluator:
             return Number(ex.call(COMPARISONS[op], a.expr, b.expr))
         if op in {"==", "!="}:
             raise fail("vectors cannot be compared for equality", span, "use <, <=, >, >= for an indicator function")
+        self.ops.aligned(a, b, span, op)
         first, second = (a, b) if op in {">", ">="} else (b, a)
         return self.ops.apply("step", [self.ops.add(first, self.ops.negate(second, span), span)], span)
 

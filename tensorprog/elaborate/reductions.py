@@ -98,6 +98,8 @@ class Reductions(Evaluator):
         for axis in axes:
             if axis.extent == ex.ZERO and e.kind == "mean":
                 raise fail("the mean over an empty range", e.span)
+            if axis.extent == ex.ZERO:
+                return Sum((), value.dim)
             factor = ex.power(axis.extent, ex.MINUS_ONE) if e.kind == "mean" else ex.ONE
             value = over_axis(value, axis, self.builder, e.span, factor)
         return value

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from tensorprog.errors import fail
 from tensorprog.evaluate.blocks import Block, Key
+from tensorprog.evaluate.sampling_plan import Causal
+from tensorprog.evaluate.sampling_program import Sampler
 from tensorprog.evaluate.shared import Taps
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import Expr
@@ -38,6 +40,15 @@ class Slots:
         self.at = np.zeros(self.rows * self.cols, dtype=np.int64)
 
 
+def acausal(limit: Limit, sizes: Sizes) -> dict[Key, NDArray[np.bool_]]:
+    """Coefficients of dot Z terms whose target is no function of the leaf, such as a later step of a loop."""
+    if not limit.responses:
+        return {}
+    causal = Causal(Sampler(limit.program, limit.responses, {}), sizes)
+    causal.settle()
+    return {("scalar", name): ~alive for name, alive in causal.alive.items()}
+
+
 class Asking:
     """The slots and blocks of a pair of runs, whose own tapes are `selves`, or of one run (None).
 
@@ -56,11 +67,17 @@ class Asking:
         self.program = limit.program
         self.sizes = sizes
         self.selves = selves or (self, self)
-        self.zeros = zeros or {}
+        self.zeros = dict(zeros or {})
+        if selves is None:
+            self._exclude(acausal(limit, sizes[0]))
         self.slots: dict[Key, Slots] = {}
         self.blocks: list[Block] = []
         self.waiting: list[tuple[Key, Ints, Ints]] = []
         self._taps: dict[tuple[str, int], Taps] = {}
+
+    def _exclude(self, zeros: Mapping[Key, NDArray[np.bool_]]) -> None:
+        for key, where in zeros.items():
+            self.zeros[key] = self.zeros[key] | where if key in self.zeros else where
 
     @property
     def single(self) -> bool:

@@ -119,7 +119,9 @@ class Rules(Asking):
         for s in term.scalars:
             where = flat_index(s.index, self.program.var(s.var).axes, {**sizes, **picked}, sizes, len(entries))
             scalars.append(self.selves[side].scalar(s.var, where))
-        return rows, source[entries], value[entries], scalars
+        alive = np.flatnonzero(np.all([value[entries] != 0, *(slots > 0 for _, slots in scalars)], axis=0))
+        kept = [(key, slots[alive]) for key, slots in scalars]
+        return rows[alive], source[entries[alive]], value[entries[alive]], kept
 
     def taps(self, name: str, side: int) -> Taps:
         """The contributions to a matrix product, with the elements of the weight that they use."""

@@ -267,8 +267,11 @@ def check_output(
     power = orders.of[out].power
     instr = orders.program.instr(out)
     if power is not None and power > 0:
-        raise orders.explain(instr, f"the output grows like n^{_text(power)}")
-    guilty = orders.misscaled(grows=False)
+        what, readout = f"the output grows like n^{_text(power)}", orders.misscaled_readout(out)
+        if readout is not None and orders.misscaled() is None:
+            raise fail(f"{what}: {readout[1]}", readout[0].span, readout[2])
+        raise orders.explain(instr, what)
+    guilty = orders.misscaled(grows=False) or orders.misscaled_readout(out)
     if power is None or power < 0:
         how = "is zero" if power is None else f"vanishes like n^{_text(power)}"
         if not trained and power is not None and guilty is not None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import final
 
 from tensorprog.ir import expr as ex
-from tensorprog.ir.expr import ONE, Expr, Sym, show
+from tensorprog.ir.expr import ONE, Expr, Op, Sym, show
 from tensorprog.ir.program import Axis, Inner, Instr, Linear, MatMul, Program, Read, Term, Use, identity
 from tensorprog.limit.analyse import Limit
 from tensorprog.limit.moments import Gaussian, MeanOf, MomentOf, Moments, Product, Side, Unservable
@@ -146,7 +146,7 @@ class _Writer:
             return ""
         factors = [] if coef == ONE else [_wrapped(coef)]
         factors += [_element(s.var + ("'" if prime else ""), e) for s, e in zip(term.scalars, index, strict=True)]
-        factors += [f"[{show(c)}]" for c in conditions]
+        factors += [_condition(c) for c in conditions]
         return _over(free) + " * ".join([*factors, inner])
 
     def _shared(self, left: str, a: Instr, b: Instr) -> Equation:
@@ -167,7 +167,7 @@ class _Writer:
         factor = "" if gain == "1" else f"{gain} * "
         return Equation(
             left,
-            f"{factor}{_over(free)}{''.join(f'[{show(c)}] * ' for c in conditions)}{inner}",
+            f"{factor}{_over(free)}{''.join(f'{_condition(c)} * ' for c in conditions)}{inner}",
             f"weight {a.op.weight}",
         )
 
@@ -334,8 +334,13 @@ def solve(
         if free:
             back[free[0]] = ex.add(Sym(axis.index), ex.neg(ex.add(e, ex.neg(Sym(free[0])))))
         else:
-            conditions.append(Sym(f"{show(ex.substitute(e, back))} = {axis.index}"))
+            conditions.append(ex.call("eq", ex.substitute(e, back), Sym(axis.index)))
     return back, tuple(a for a in domain if a.index not in back), conditions
+
+
+def _condition(e: Expr) -> str:
+    """[a = b], 1 where it holds and else 0."""
+    return f"[{show(e.args[0])} = {show(e.args[1])}]" if isinstance(e, Op) and e.fn == "eq" else show(e)
 
 
 def primed(index: tuple[Expr, ...], axes: tuple[Axis, ...]) -> tuple[Expr, ...]:

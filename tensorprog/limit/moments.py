@@ -13,12 +13,13 @@ moment is `Unservable` and left to sampling.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import ONE, Expr, Op, Sym
 from tensorprog.ir.program import Axis, Instr, Linear, MatMul, Pointwise, Program, Read, Term, identity, operands
+from tensorprog.ir.schedule import components
 from tensorprog.limit.analyse import Limit
 from tensorprog.limit.parity import function_characters
 from tensorprog.symbolic.expectation import Expectation, Request, plan
@@ -94,6 +95,7 @@ class Moments:
         self.limit, self.prefer = limit, prefer
         self.program: Program = limit.program
         self.groups_of = _groups(limit)
+        self.recurrent = _recurrent(limit.program)
         self.cache: dict[tuple[str, str | None], tuple[Product, ...]] = {}
 
     def vanishes(self, *names: str) -> bool:
@@ -273,7 +275,7 @@ class Moments:
         instr = self.program.instr(read.var)
         if isinstance(instr.op, MatMul) or self._is_gaussian(read):
             return side
-        if read.var in side.opened:
+        if read.var in side.opened & self.recurrent:
             raise Unservable(f"'{read.var}' is a nonlinear function of itself one step earlier")
         reads = dict(side.reads)
         del reads[atom]
@@ -384,6 +386,13 @@ def _groups(limit: Limit) -> dict[str, frozenset[str]]:
             if new != reach[i.var.name]:
                 reach[i.var.name], changed = new, True
     return reach
+
+
+def _recurrent(program: Program) -> frozenset[str]:
+    """The vectors that are functions of themselves at other indices without a matrix product in between."""
+    cut = [replace(i, op=Linear(())) if isinstance(i.op, MatMul) else i for i in program.instrs]
+    loops = [g for g in components(cut) if len(g) > 1 or g[0].var.name in operands(g[0].op)]
+    return frozenset(i.var.name for g in loops for i in g)
 
 
 def _families(limit: Limit) -> dict[str, str]:

@@ -207,6 +207,32 @@ class Orders:
                 )
         return None
 
+    def misscaled_readout(self, output: str) -> tuple[Weight, str, str] | None:
+        """A weight vector whose inner product with a vector of order 1 makes the output grow or vanish."""
+        waiting, seen = [output], {output}
+        while waiting:
+            instr = self.program.instr(waiting.pop())
+            if isinstance(instr.op, Linear):
+                plain_terms = [t for t in instr.op.terms if self.leading(t.coef).power == 0]
+                new = {t.operand for t in plain_terms if t.operand is not None} - seen
+                waiting, seen = waiting + sorted(new), seen | new
+            elif isinstance(instr.op, Inner) and instr.op.right is not None and self.leading(instr.op.coef).power == 0:
+                power, reads = self.of[instr.var.name].power, (instr.op.left.var, instr.op.right.var)
+                for name, other in (reads, reads[::-1]):
+                    op = self.program.instr(name).op
+                    if power and isinstance(op, MatMul) and op.operand is None and not self.of[other].power:
+                        return self._readout_fault(self.program.weight(op.weight), power)
+        return None
+
+    def _readout_fault(self, weight: Weight, power: Fraction) -> tuple[Weight, str, str]:
+        has = self.leading(weight.variance, weight).power or Fraction(0)
+        return (
+            weight,
+            f"the variance of '{weight.name.split('.')[0]}' is of order {_order(has)}, so its inner product "
+            f"{'grows' if power > 0 else 'vanishes'} like n^{_power(power)}",
+            f"a variance of order {_order(has - 2 * power)} keeps it of order 1",
+        )
+
 
 def plain(instr: Instr) -> str:
     """The name of a variable as the user wrote it."""

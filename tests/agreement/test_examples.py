@@ -94,6 +94,6 @@ def test_which_tier_serves_it(path):
 def test_the_deviation_falls_like_one_over_the_root_of_the_width(path):
     """Slope -1/2 of log deviation against log width over 64, ..., 1024, for NNGP and NTK."""
     net, x = opened(path)
-    for kind, study in compared(net, x, (64, 128, 256, 512, 1024), 16).items():
+    for kind, study in compared(net, x, (64, 128, 256, 512, 1024), 48).items():
         assert study.verdict != "disagrees", f"{kind}: {study.reason}"
-        assert abs(study.slope + 0.5) < 3 * study.slope_error + 0.03 and study.slope_error < 0.12, (kind, study.slope)
+        assert abs(study.slope + 0.5) < 3 * study.slope_error + 0.03 and study.slope_error < 0.15, (kind, study.slope)
