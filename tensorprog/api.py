@@ -145,6 +145,7 @@ class Network:
         rows = [_rows(self.program, self.output(output), d) for d in (left, right or left)]
         check_memory(rows[0].total * rows[1].total, len(want))
         kernels = evaluate(self.limit(output), left, right, options)
+        _check_finite(kernels, self.output(output))
         single = _is_single(x1) and (x2 is None or _is_single(x2))
         return _shaped(kernels, rows[0].shape + rows[1].shape, np.float32 if single else np.float64)
 
@@ -254,7 +255,17 @@ def _check_options(want: tuple[str, ...], tier: str, samples: int, replicates: i
         raise fail("samples and replicates must be at least 2")
 
 
+def _check_finite(kernels: Kernels, output: Output) -> None:
+    """Raises TensorProgError for a kernel with an entry that is not a number or infinite."""
+    for name, k in (("NNGP", kernels.nngp), ("NTK", kernels.ntk)):
+        if k is not None and not np.isfinite(k).all():
+            raise fail(f"the {name} of '{output.name}' is not finite: an expectation overflows, or does not exist",
+                       output.span, "look for a nonlinearity that grows fast, and for very large data or variances")
+
+
 def _seeds(seeds: Seeds) -> Sequence[int]:
+    if isinstance(seeds, int) and seeds < 1:
+        raise fail(f"the number of seeds must be at least 1, not {seeds}")
     return range(seeds) if isinstance(seeds, int) else seeds
 
 

@@ -173,6 +173,8 @@ def _examples(i: Input, value: Any) -> _Examples:
 
 def _numeric(i: Input, value: Any, what: str) -> Floats:
     """The array as float64."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise fail(f"{what} has masked entries", i.span, "remove or fill them: x.filled(0)")
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:

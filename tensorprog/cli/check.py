@@ -16,6 +16,8 @@ def command(**options: Any) -> None:
     """Check a program: roles of its variables, scaling with the width, gradient independence, warnings."""
     choice = chosen(**options)
     net = choice.network()
+    if choice.output is not None:
+        net.output(choice.output)
     report = net.check()
     choice.console.notes(n for n in report.notes if n not in net.elaborated.notes)
     choice.console.remark(str(report))

@@ -54,7 +54,7 @@ def run(arguments: list[str]) -> int:
     except TensorProgError as error:
         return _mistake(error.diagnostics, "--json" in arguments)
     except MemoryError:
-        return _mistake([Diagnostic("not enough memory", hint="take fewer examples (--n)")], "--json" in arguments)
+        return _mistake([Diagnostic("not enough memory", hint="take fewer examples (--n) or smaller widths")], "--json" in arguments)
     except RecursionError:
         return _mistake([Diagnostic("the program is nested too deeply")], "--json" in arguments)
     except BrokenPipeError:
@@ -69,6 +69,8 @@ def _invoke(arguments: list[str]) -> int:
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
         error.show()
+        if "--json" in arguments:
+            print(json.dumps({"ok": False, "diagnostics": [diagnostic_data(Diagnostic(error.format_message()))]}))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)

@@ -122,16 +122,11 @@ def ones(ops: Operators, args: list[Value], span: Span) -> Value:
 
 
 def ops_dim(ops: Operators, value: Value, span: Span) -> Dim:
-    """A compile-time number as a dimension."""
+    """A compile-time number as a dimension, wide if a width stands in it."""
     size = ops.number(value, span, "a dimension")
     if isinstance(size, ex.Num) and (size.value < 1 or size.value != int(size.value)):
         raise fail(f"a dimension must be a whole number of at least 1, not {ex.show(size)}", span)
-    return make_dim(size, ops.builder.wide_names())
-
-
-def make_dim(size: ex.Expr, widths: frozenset[str]) -> Dim:
-    """The dimension of that size; wide if a width stands in it."""
-    return Dim(size, bool(ex.symbols(size) & widths))
+    return Dim(size, bool(ex.symbols(size) & ops.builder.wide_names()))
 
 
 def concat(ops: Operators, args: list[Value], span: Span) -> Value:

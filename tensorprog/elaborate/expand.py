@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 
 from tensorprog.elaborate.assigned import Growing
-from tensorprog.elaborate.calls import make_dim
+from tensorprog.elaborate.calls import ops_dim
 from tensorprog.elaborate.elements import plain
 from tensorprog.elaborate.loops import Loops
 from tensorprog.elaborate.operators import Operators

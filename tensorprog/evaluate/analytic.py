@@ -28,6 +28,8 @@ Floats = NDArray[np.float64]
 Errors = dict[int, tuple[Expectation, float]]
 MEMORY = 1 << 30
 """Bytes that the slots of one tile may take."""
+WASTE = 0.05
+"""The part of slots that may be found zero without asking again for the rest alone."""
 
 
 @final
@@ -56,7 +58,7 @@ def prepare(limit: Limit, moments: Moments, left: Group, right: Group, want: Seq
     sizes = (left.sizes, right.sizes)
     cross, singles, ordered, keys = _tapes(limit, moments, sizes, want, ({}, {}, {}))
     zeros = [t.find_zeros(o) for t, o in zip((cross, *singles), ordered, strict=True)]
-    if any(zeros):
+    if sum(int(z.sum()) for found in zeros for z in found.values()) > WASTE * _slots(cross, singles):
         cross, singles, ordered, keys = _tapes(limit, moments, sizes, want, (zeros[0], zeros[1], zeros[2]))
     first = Single(singles[0], ordered[1])
     second = first if singles[0] is singles[1] else Single(singles[1], ordered[2])
@@ -64,6 +66,10 @@ def prepare(limit: Limit, moments: Moments, left: Group, right: Group, want: Seq
 
 
 Zeros = dict[Key, NDArray[np.bool_]]
+
+
+def _slots(cross: Tape, singles: tuple[Tape, Tape]) -> int:
+    return sum(s.size for tape in (cross, *singles) for s in tape.slots.values())
 
 
 def _tapes(

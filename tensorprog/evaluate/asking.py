@@ -13,11 +13,12 @@ from tensorprog.errors import fail
 from tensorprog.evaluate.blocks import Block, Key
 from tensorprog.evaluate.sampling_plan import Causal
 from tensorprog.evaluate.sampling_program import Sampler
-from tensorprog.evaluate.shared import Taps
+from tensorprog.evaluate.shared import Taps, taps_of
+from tensorprog.evaluate.support import Supports
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import Expr
 from tensorprog.ir.program import Read
-from tensorprog.ir.tables import Ints, Sizes, count, flat_index, grid
+from tensorprog.ir.tables import Ints, Sizes, count, distinct, flat_index, grid
 from tensorprog.limit.analyse import Limit
 from tensorprog.limit.moments import Moments, Side
 
@@ -74,6 +75,7 @@ class Asking:
         self.blocks: list[Block] = []
         self.waiting: list[tuple[Key, Ints, Ints]] = []
         self._taps: dict[tuple[str, int], Taps] = {}
+        self.supports = Supports(moments, sizes, self.taps, moments.vanishes)
 
     def _exclude(self, zeros: Mapping[Key, NDArray[np.bool_]]) -> None:
         for key, where in zeros.items():
@@ -93,7 +95,17 @@ class Asking:
             return ("zero",), np.zeros(len(li), dtype=np.int64)
         if self.single and (v, u) < (u, v):
             u, v, li, rj = v, u, rj, li
+        support = self.supports.of(u, v) if kind == "moment" else None
+        if support is not None:
+            li = np.where((li >= 0) & (rj >= 0) & support[li, rj], li, -1)
         return self.ask((kind, u, v), li, rj, self._count(u, 0), self._count(v, 1))
+
+    def taps(self, name: str, side: int) -> Taps:
+        """The contributions to a matrix product, with the elements of the weight that they use."""
+        if (name, side) not in self._taps:
+            gain = float(ex.evaluate(self.limit.gains[name], self.sizes[side]))
+            self._taps[name, side] = taps_of(self.program, self.program.instr(name), self.sizes[side], gain)
+        return self._taps[name, side]
 
     def mean(self, u: str, at: Ints) -> tuple[Key, Ints]:
         """Slots of E[Z^u[at]] on the tape of one run."""
@@ -112,7 +124,7 @@ class Asking:
         codes = np.where(valid, li * slots.cols + rj, 0)
         if key in self.zeros:
             valid &= ~self.zeros[key][codes]
-        new = np.unique(codes[valid & (slots.at[codes] == 0)])
+        new = distinct(codes[valid & (slots.at[codes] == 0)], len(slots.at))
         if len(new):
             slots.at[new] = np.arange(slots.size, slots.size + len(new))
             slots.size += len(new)

@@ -164,7 +164,8 @@ def inner_randomness(limit: Limit) -> list[str]:
     while waiting:
         op = limit.program.instr(waiting.pop()).op
         if isinstance(op, Linear):
-            inner = [t.operand for t in op.terms if t.operand is not None and not t.scalars]
+            fixed = [t for t in op.terms if not any(s.var in limit.random for s in t.scalars)]
+            inner = [t.operand for t in fixed if t.operand is not None]
             waiting += [n for n in inner if n not in out]
             out.update(inner)
     return sorted(limit.random - out)

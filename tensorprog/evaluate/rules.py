@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 
 from tensorprog.evaluate.asking import Asking
 from tensorprog.evaluate.blocks import Constant, DataGram, Factor, GroupValue, Key, Mix, Product
-from tensorprog.evaluate.shared import Taps, join, taps_of, use_taps
+from tensorprog.evaluate.shared import Taps, join, use_taps
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import Expr
 from tensorprog.ir.program import Inner, Instr, Linear, MatMul, MaxOver, Pointwise, Read, Term
@@ -123,13 +123,6 @@ class Rules(Asking):
         kept = [(key, slots[alive]) for key, slots in scalars]
         return rows[alive], source[entries[alive]], value[entries[alive]], kept
 
-    def taps(self, name: str, side: int) -> Taps:
-        """The contributions to a matrix product, with the elements of the weight that they use."""
-        if (name, side) not in self._taps:
-            gain = float(ex.evaluate(self.limit.gains[name], self.sizes[side]))
-            self._taps[name, side] = taps_of(self.program, self.program.instr(name), self.sizes[side], gain)
-        return self._taps[name, side]
-
     def _shared(self, key: Key, own: Ints, left: Taps, right: Taps, li: Ints, rj: Ints) -> None:
         """gain * sum over contributions with the same element of the weight of E[h h']."""
         rows, a, b, coef = join(left, right, li, rj)
@@ -149,11 +142,25 @@ class Rules(Asking):
     # ------------------------------------------------------------ products of groups
 
     def _product(self, key: Key, own: Ints, product: ProductEquation, li: Ints, rj: Ints) -> None:
+        alive = self._supported(product, li, rj)
+        own, li, rj = own[alive], li[alive], rj[alive]
+        if not len(own):
+            return
         at = (li, rj)
         factors = [f for s in (0, 1) if (f := self._factor((product.left, product.right)[s], at[s], s)) is not None]
         sides = (product.left, product.right)
         groups = tuple(self._group_value(g, sides, at) for g in product.groups)
         self.blocks.append(Product(key, own, tuple(factors), groups))
+
+    def _supported(self, product: ProductEquation, li: Ints, rj: Ints) -> Ints:
+        """The entries of which no moment is known to be zero."""
+        alive = np.ones(len(li), dtype=bool)
+        for g in product.groups:
+            support = self.supports.of(g.left.var, g.right.var) if isinstance(g, MomentOf) else None
+            if support is not None and isinstance(g, MomentOf):
+                i, j = self._elements(g.left, product.left, li, 0), self._elements(g.right, product.right, rj, 1)
+                alive &= support[i, j] & (i >= 0) & (j >= 0)
+        return np.flatnonzero(alive)
 
     def _factor(self, side: Side, at: Ints, s: int) -> Factor | None:
         """The numerical factor of a side, where it is not 1."""

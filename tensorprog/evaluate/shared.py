@@ -23,7 +23,7 @@ class Taps:
     """Contributions to targets, padded: `source[t, r]` (-1: none), through weight element `element[t, r]`.
 
     `operand` None stands for the number 1.  For a use of a weight `out` and `row` are, per target, the
-    element of the output and the element of the row family.
+    element of the output and the element of the row family.  `elements` are those that a column uses.
     """
 
     operand: str | None
@@ -33,6 +33,11 @@ class Taps:
     gain: float
     out: Ints
     row: Ints
+    elements: tuple[frozenset[int], ...]
+
+    def meets(self, r: int, other: Taps, q: int) -> bool:
+        """Whether column r and column q of the other use an element of the weight in common."""
+        return not self.elements[r].isdisjoint(other.elements[q])
 
 
 def taps_of(program: Program, instr: Instr, sizes: Sizes, gain: float) -> Taps:
@@ -109,16 +114,47 @@ def _padded(
     out: Ints,
     row: Ints,
 ) -> Taps:
-    order = np.argsort(target, kind="stable")
-    target, source, element, coef = target[order], source[order], element[order], coef[order]
-    counts = np.bincount(target, minlength=size)
-    width = int(counts.max(initial=0))
-    place = np.arange(len(target)) - np.repeat(np.cumsum(counts) - counts, counts)
+    place, width = _columns(target, element, size)
     taps = Taps(
-        operand, np.full((size, width), -1), np.full((size, width), -1), np.zeros((size, width)), gain, out, row
+        operand,
+        np.full((size, width), -1),
+        np.full((size, width), -1),
+        np.zeros((size, width)),
+        gain,
+        out,
+        row,
+        tuple(frozenset(np.unique(element[place == r]).tolist()) for r in range(width)),
     )
     taps.source[target, place], taps.element[target, place], taps.coef[target, place] = source, element, coef
     return taps
+
+
+def _columns(target: Ints, element: Ints, size: int) -> tuple[Ints, int]:
+    """The column of every contribution: one for each element of the weight where these are few, so that columns meet
+    only themselves; else the rank among the contributions to its target."""
+    counts = np.bincount(target, minlength=size)
+    width = int(counts.max(initial=0))
+    used, place = np.unique(element, return_inverse=True)
+    once = len(np.unique(target * max(1, len(used)) + place)) == len(target)
+    if once and len(used) <= 4 * width:
+        return place, len(used)
+    order = np.argsort(target, kind="stable")
+    place = np.empty(len(target), dtype=np.int64)
+    place[order] = np.arange(len(target)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return place, width
+
+
+def meeting(left: Taps, right: Taps, li: Ints, rj: Ints) -> tuple[Ints, Ints]:
+    """The pairs of targets that have an element of the weight in common."""
+    if (left.element == left.element[:1]).all():
+        return li, rj
+    common = np.zeros(len(li), dtype=bool)
+    for r in range(left.element.shape[1]):
+        for q in range(right.element.shape[1]):
+            if left.meets(r, right, q):
+                a = left.element[li, r]
+                common |= (a == right.element[rj, q]) & (a >= 0)
+    return li[common], rj[common]
 
 
 def join(left: Taps, right: Taps, li: Ints, rj: Ints) -> tuple[Ints, Ints, Ints, Floats]:
@@ -126,9 +162,9 @@ def join(left: Taps, right: Taps, li: Ints, rj: Ints) -> tuple[Ints, Ints, Ints,
     rows, a, b, coef = [], [], [], []
     for r in range(left.source.shape[1]):
         for q in range(right.source.shape[1]):
-            le, re = left.element[:, r], right.element[:, q]
-            if not np.intersect1d(le[le >= 0], re[re >= 0]).size:
+            if not left.meets(r, right, q):
                 continue
+            le, re = left.element[:, r], right.element[:, q]
             k = np.flatnonzero((le[li] == re[rj]) & (le[li] >= 0))
             rows.append(k)
             a.append(left.source[li[k], r])

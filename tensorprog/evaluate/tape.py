@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from tensorprog.errors import fail
 from tensorprog.evaluate.blocks import Block, Factor, Key, Mix, Product, SumOfProducts, merged, part
 from tensorprog.evaluate.rules import Rules
-from tensorprog.evaluate.shared import use_taps
+from tensorprog.evaluate.shared import meeting, use_taps
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import Expr
 from tensorprog.ir.program import Inner, Instr, Linear, MatMul
 from tensorprog.ir.schedule import levels
-from tensorprog.ir.tables import Ints
+from tensorprog.ir.tables import Ints, distinct
 from tensorprog.limit.analyse import TrainedWeight
 from tensorprog.limit.equations import twin
 from tensorprog.limit.moments import Product as ProductEquation
@@ -112,6 +112,7 @@ class Tape(Rules):
         taps = [use_taps(self.program, u, self.sizes[s]) for s, u in enumerate(uses)]
         rows = [t.row for t in taps]
         li, rj = (x.ravel() for x in np.meshgrid(np.arange(len(rows[0])), np.arange(len(rows[1])), indexing="ij"))
+        li, rj = meeting(taps[0], taps[1], li, rj)
         row = self._row_moment(uses[0].row, uses[1].row, rows[0][li], rows[1][rj])
         twins = [twin(self.program, u) for u in uses]
         scale = float(ex.evaluate(trained.scale, self.sizes[0]))
@@ -149,7 +150,7 @@ class Tape(Rules):
         ordered: list[tuple[int, int, Block]] = []
         for n, block in enumerate(merged(self.blocks)):
             depth = level[start[block.key] + block.out]
-            depths = np.unique(depth)
+            depths = distinct(depth, int(depth.max(initial=0)) + 1)
             for d in depths:
                 ordered.append((int(d), n, part(block, np.flatnonzero(depth == d)) if len(depths) > 1 else block))
         return [b for _, _, b in sorted(ordered, key=lambda x: x[:2])]

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
+import numpy as np
+
 from tensorprog.errors import TensorProgError, fail
 from tensorprog.ir.expr import COMPARE, Expr, Num, Op, Sym, evaluate, show, substitute, symbols
 from tensorprog.ir.functions import FUNCTIONS, INF, REALS, Interval
@@ -27,11 +29,17 @@ MAX_ROUNDS = 4
 @final
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """Coordinates lie in `range`; growth is polynomial of `degree` (order 0) or like exp(|z|^order)."""
+    """Coordinates lie in `range`; growth is polynomial of `degree` (order 0) or like exp(|z|^order).
+
+    `zero`: the coordinate is like |z|^zero where it reaches zero without a change of sign; infinite if it is zero
+    with positive probability, 0 if it is not known to reach zero.  `decay`: it may fall like exp(-|z|^decay).
+    """
 
     range: Interval
     degree: float
     order: float = 0.0
+    zero: float = 0.0
+    decay: float = 0.0
 
 
 NOTHING = Bound((INF, -INF), 0.0)
@@ -150,7 +158,8 @@ def bound_of(fn: Expr, known: Mapping[str, Bound]) -> Bound:
     parts = [bound_of(a, known) for a in fn.args]
     if fn.fn == "add":
         low, high = sum(p.range[0] for p in parts), sum(p.range[1] for p in parts)
-        return Bound((low, high), max(p.degree for p in parts), max(p.order for p in parts))
+        decay = min(p.decay for p in parts)
+        return Bound((low, high), max(p.degree for p in parts), max(p.order for p in parts), decay=decay)
     if fn.fn == "mul":
         return _product(fn, parts)
     if fn.fn == "pow":
@@ -171,7 +180,7 @@ def _product(fn: Op, parts: list[Bound]) -> Bound:
     for p in parts[1:]:
         ends = [_times(a, b) for a in (low, high) for b in p.range]
         low, high = min(ends), max(ends)
-    return Bound((low, high), degree, order)
+    return Bound((low, high), degree, order, max(p.zero for p in parts), max(p.decay for p in parts))
 
 
 def _power(fn: Op, base: Bound) -> Bound:
@@ -179,16 +188,30 @@ def _power(fn: Op, base: Bound) -> Bound:
     if not isinstance(exponent, Num):
         raise Undefined(f"the exponent in {show(fn)} is not a number")
     p, (low, high) = float(exponent.value), base.range
-    if p < 0 and low < 0 < high:
+    even = p == int(p) and int(p) % 2 == 0
+    if p < 0 and low < 0 < high and not (base.zero or even):
         raise Undefined("it divides by a quantity that takes both signs")
     if p != int(p) and low < 0:
         raise Undefined("it takes a root of a quantity that can be negative")
     if p < 0:
-        return Bound((0.0, INF) if low >= 0 else (-INF, 0.0), 0.0)
-    ends = [_safe_power(low, p), _safe_power(high, p)]
-    if p == int(p) and int(p) % 2 == 0 and low < 0:
+        return _inverse(-p, base)
+    ends, zero = [_safe_power(low, p), _safe_power(high, p)], base.zero * p
+    if even and low < 0:
         ends = [0.0, max(_safe_power(abs(low), p), _safe_power(abs(high), p))]
-    return Bound((min(ends), max(ends)), base.degree * p, base.order)
+        zero = max(zero, p) if high > 0 else zero
+    return Bound((min(ends), max(ends)), base.degree * p, base.order, zero, base.decay)
+
+
+def _inverse(p: float, base: Bound) -> Bound:
+    """1 / base^p; its variance is finite where base^p is like |z|^k with k < 1/2."""
+    low, high = base.range
+    if math.isinf(base.zero):
+        raise Undefined("it divides by a quantity that is zero with positive probability")
+    if 2 * base.zero * p >= 1 or low < 0 < high:
+        raise Undefined("it divides by a quantity that reaches zero, and its variance is infinite")
+    away = low > 0 or high < 0
+    range_ = (0.0, INF) if low >= 0 else (-INF, 0.0)
+    return Bound(range_, 0.0) if away or not base.decay else Bound(range_, INF, base.decay)
 
 
 def _safe_power(base: float, p: float) -> float:
@@ -203,7 +226,9 @@ def _function(name: str, parts: list[Bound]) -> Bound:
     if name in {"max", "min"}:
         choose = max if name == "max" else min
         ends = choose(p.range[0] for p in parts), choose(p.range[1] for p in parts)
-        return Bound(ends, max(p.degree for p in parts), max(p.order for p in parts))
+        return Bound(ends, max(p.degree for p in parts), max(p.order for p in parts), _cut_at_zero(name, parts))
+    if name == "log" and math.isinf(inner.zero):
+        raise Undefined("it takes the logarithm of a quantity that is zero with positive probability")
     if inner.range[0] < f.domain[0] or inner.range[1] > f.domain[1]:
         raise Undefined(f"{name} is not defined at negative arguments")
     interval = f.range
@@ -212,7 +237,32 @@ def _function(name: str, parts: list[Bound]) -> Bound:
     if f.growth == "exp":
         return _exponential(name, inner, interval)
     degree = inner.degree if f.growth == "linear" else 0.0
-    return Bound(interval, degree, inner.order if f.growth == "linear" else 0.0)
+    order = inner.order if f.growth == "linear" else 0.0
+    return Bound(interval, degree, order, _zero_of(name, inner), _DECAYS.get(name, 0.0) * _steepness(inner))
+
+
+_DECAYS = {"sigmoid": 1.0, "softplus": 1.0, "normcdf": 2.0, "normpdf": 2.0, "erfc": 2.0}
+
+
+def _steepness(inner: Bound) -> float:
+    """The degree of what a function with a tail is applied to."""
+    return INF if inner.order > 0 else inner.degree
+
+
+def _cut_at_zero(name: str, parts: list[Bound]) -> float:
+    """Infinite for max(u, 0) and min(u, 0), which are zero with positive probability."""
+    cut = any(p.range == (0.0, 0.0) for p in parts)
+    beyond = any(p.range[0] < 0 if name == "max" else p.range[1] > 0 for p in parts)
+    return INF if cut and beyond else 0.0
+
+
+def _zero_of(name: str, inner: Bound) -> float:
+    low, high = inner.range
+    if name == "step":
+        return INF if low < 0 else 0.0
+    if name == "abs" and low < 0 < high:
+        return max(1.0, inner.zero)
+    return inner.zero if name in {"abs", "sin", "sinh", "tanh", "atan", "erf", "sign", "stop"} else 0.0
 
 
 def _exponential(name: str, inner: Bound, interval: Interval) -> Bound:
@@ -220,14 +270,16 @@ def _exponential(name: str, inner: Bound, interval: Interval) -> Bound:
     above = inner.range[1] < INF
     below = inner.range[0] > -INF
     if above and (name == "exp" or below):
-        return Bound(interval, 0.0)
-    return Bound(interval, INF, INF if inner.order > 0 else max(inner.degree, 1.0))
+        return Bound(interval, 0.0, decay=0.0 if below else _steepness(inner))
+    growth = INF if inner.order > 0 else max(inner.degree, 1.0)
+    return Bound(interval, INF, growth, decay=growth if name == "exp" and not below else 0.0)
 
 
 def _value(name: str, at: float, otherwise: float) -> float:
     if math.isinf(at):
         return otherwise
     try:
-        return float(FUNCTIONS[name].numpy(at))
+        with np.errstate(all="ignore"):
+            return float(FUNCTIONS[name].numpy(at))
     except (OverflowError, FloatingPointError, ValueError):
         return otherwise

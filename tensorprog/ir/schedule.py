@@ -15,7 +15,7 @@ import numpy as np
 
 from tensorprog.errors import fail
 from tensorprog.ir.program import Data, Inner, Instr, Linear, MatMul, MaxOver, Pointwise, Program, operands
-from tensorprog.ir.tables import Ints, Sizes, count, map_table, read_table, shape
+from tensorprog.ir.tables import Ints, Sizes, count, distinct, map_table, read_table, shape
 
 
 @final
@@ -189,7 +189,7 @@ def levels(size: int, edges: list[tuple[Ints, Ints]]) -> Ints:
         level[frontier] = depth
         reached = graph[frontier]
         np.subtract.at(missing, reached.indices, reached.data)
-        candidates = np.unique(reached.indices)
+        candidates = distinct(reached.indices, size)
         frontier, depth = candidates[missing[candidates] == 0], depth + 1
     return level
 

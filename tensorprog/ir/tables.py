@@ -82,3 +82,13 @@ def coefficients(coef: Expr, table: Table, sizes: Sizes) -> NDArray[np.float64]:
     """The coefficient of every pair of a table."""
     value = evaluate(coef, {**sizes, **table.index})
     return np.broadcast_to(np.asarray(value, dtype=np.float64), (len(table),))
+
+
+def distinct(values: Ints, size: int) -> Ints:
+    """The different values among integers from 0 to size - 1, ascending."""
+    if len(values) < size // 16:
+        ordered = np.sort(values)
+        return ordered[np.flatnonzero(np.diff(ordered, prepend=-1))]
+    seen = np.zeros(size, dtype=bool)
+    seen[values] = True
+    return np.flatnonzero(seen)

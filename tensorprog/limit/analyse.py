@@ -204,7 +204,8 @@ def leading_instr(instr: Instr, orders: Orders) -> Instr:
             kept = (t for t in terms if orders.term_power(t) == power)
             return Instr(instr.var, Linear(tuple(replace(t, coef=orders.leading(t.coef).coef) for t in kept)))
         case Pointwise(fn=fn, args=args):
-            return Instr(instr.var, prune(orders.leading_pointwise(instr, fn, args).coef, args))
+            op = prune(orders.leading_pointwise(instr, fn, args).coef, args)
+            return Instr(instr.var, _multiple(instr.var, op, orders) or op)
         case MatMul():
             return Instr(instr.var, replace(op, coef=orders.leading(op.coef).coef))
         case _:
@@ -216,6 +217,22 @@ def prune(fn: Expr, args: tuple) -> Pointwise:  # type: ignore[type-arg]
     used = [k for k in range(len(args)) if f"a{k}" in ex.symbols(fn)]
     renamed: dict[str, Expr] = {f"a{k}": ex.Sym(f"a{new}") for new, k in enumerate(used)}
     return Pointwise(ex.substitute(fn, renamed), tuple(args[k] for k in used))
+
+
+def _multiple(var: Var, op: Pointwise, orders: Orders) -> Linear | None:
+    """A product of a scalar that stays random with numbers and fixed scalars, as a multiple of the first."""
+    random = [f"a{k}" for k, a in enumerate(op.args) if orders.of[a.var].random]
+    factors = op.fn.args if isinstance(op.fn, ex.Op) and op.fn.fn == "mul" else (op.fn,)
+    if var.dim is not None or len(random) != 1 or ex.Sym(random[0]) not in factors:
+        return None
+    reads = {f"a{k}": a for k, a in enumerate(op.args)}
+    fixed = [f for f in factors if f != ex.Sym(random[0])]
+    numbers = [f for f in fixed if not ex.symbols(f) & reads.keys()]
+    scalars = tuple(reads[f.name] for f in fixed if isinstance(f, ex.Sym) and f.name in reads)
+    if len(scalars) + len(numbers) < len(fixed):
+        return None
+    map_ = Map(var.axes, identity(var.axes), reads[random[0]].index)
+    return Linear((Term(reads[random[0]].var, map_, ex.mul(*numbers), scalars),))
 
 
 def inner_scale(instr: Instr, orders: Orders) -> Expr:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,20 +28,29 @@ def load_file(path: str | os.PathLike[str]) -> Any:
         raise fail(f"data file {file} is none of {', '.join(SUFFIXES)}")
     if not file.is_file():
         raise fail(f"there is no data file {file}")
+    if file.suffix == ".csv":
+        return _csv(file)
     try:
-        if file.suffix == ".csv":
-            return _csv(file)
         loaded = np.load(file, allow_pickle=False)
         return loaded if file.suffix == ".npy" else _entries(file, {name: loaded[name] for name in loaded.files})
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise fail(f"cannot read {file}: {error}", hint="objects and pickles are not read") from None
+        raise fail(f"cannot read {file}: {str(error).split('. ')[0]}", hint="objects and pickles are not read") from None
 
 
 def _csv(file: Path) -> np.ndarray[Any, np.dtype[np.float64]]:
-    with file.open(encoding="utf-8-sig") as lines:
-        first = lines.readline()
-    skip = 0 if all(_is_number(cell) for cell in first.split(",")) else 1
-    return np.loadtxt(file, delimiter=",", skiprows=skip, ndmin=2, encoding="utf-8-sig")
+    try:
+        with file.open(encoding="utf-8-sig") as lines:
+            first = lines.readline()
+        skip = 0 if all(_is_number(cell) for cell in first.split(",")) else 1
+        with warnings.catch_warnings():  # a file without rows is told below
+            warnings.simplefilter("ignore")
+            rows = np.loadtxt(file, delimiter=",", skiprows=skip, ndmin=2, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise fail(f"cannot read {file}: {str(error).split(';')[0]}",
+                   hint="one example per line, numbers between commas, at most one line of names first") from None
+    if rows.size == 0:
+        raise fail(f"{file} has no rows of numbers")
+    return rows
 
 
 def _is_number(text: str) -> bool:

@@ -1,0 +1,172 @@
+"""Properties that every kernel has, whatever the program: symmetry, order of examples, tiles, tiers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tensorprog
+from tensorprog.errors import TensorProgError
+from tensorprog.evaluate import analytic
+from tests.agreement.comparing import EXAMPLES, example_inputs, relative
+
+SAMPLED = {"attention_sqrt", "batchnorm", "gru", "lstm", "maxpool_cnn", "tied_autoencoder"}
+NAMES = sorted(p.stem for p in EXAMPLES.glob("*.tp") if p.stem not in {"amp", "semicircle", "marchenko_pastur"})
+EXACT = [n for n in NAMES if n not in SAMPLED]
+FEW = ["mlp", "resnet", "rnn_average", "tied", "cnn_strided", "gcn", "transformer", "mean_pooled_mlp"]
+
+
+def rows(x, order):
+    return {name: values[order] for name, values in x.items()}
+
+
+def pairs(kernels):
+    return [k for k in (kernels.nngp, kernels.ntk) if k is not None and k.any()]
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_structure(name):
+    """Symmetric, positive semidefinite, equal to x against itself as a second set, equivariant under permutations."""
+    net = tensorprog.load(EXAMPLES / f"{name}.tp")
+    x = example_inputs(net, 5)
+    order = np.array([3, 0, 4, 1, 2])
+    alone, both, moved = net.kernels(x), net.kernels(x, x), net.kernels(rows(x, order), rows(x, [0, 2]))
+    for k, twice, part in zip(pairs(alone), pairs(both), pairs(moved), strict=True):
+        np.testing.assert_array_equal(k, k.T)
+        assert np.linalg.eigvalsh(k).min() > -1e-10 * np.trace(k)
+        assert relative(twice, k) < 1e-8
+        assert relative(part, k[np.ix_(order, [0, 2])]) < 1e-8
+
+
+@pytest.mark.parametrize("name", ["gru", "batchnorm", "attention_sqrt"])
+def test_sampled_kernels_are_symmetric_and_reproducible(name):
+    net = tensorprog.load(EXAMPLES / f"{name}.tp")
+    x = example_inputs(net, 2, **({"B": 6, "d": 8} if name == "batchnorm" else {}))
+    first, again, other = (net.kernels(x, samples=512, replicates=4, seed=s) for s in (1, 1, 2))
+    for kind in ("nngp", "ntk"):
+        k, error = getattr(first, kind), getattr(first, f"{kind}_se")
+        flat = k.reshape(int(np.sqrt(k.size)), -1)
+        np.testing.assert_allclose(flat, flat.T, rtol=1e-12, atol=1e-12)
+        np.testing.assert_array_equal(k, getattr(again, kind))
+        assert not np.array_equal(k, getattr(other, kind)) and (error >= 0).all() and error.max() > 0
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_equal_and_nearly_equal_inputs(name):
+    """Copies of an example have the same rows; a change in the ninth digit changes nothing that matters."""
+    net = tensorprog.load(EXAMPLES / f"{name}.tp")
+    x = rows(example_inputs(net, 2), [0, 1, 0, 0])
+    for values in x.values():
+        values[3] = values[0] * (1 + 1e-9)
+    for k in pairs(net.kernels(x)):
+        np.testing.assert_allclose(k[2], k[0], rtol=1e-7)
+        np.testing.assert_allclose(k[3], k[0], rtol=1e-3)  # relu: the angle is the square root of a rounding error
+
+
+@pytest.mark.parametrize("phi", ["relu", "erf", "tanh", "sin", "gelu", "leaky_relu", "abs"])
+def test_zero_inputs(phi):
+    """Without biases the network is zero at zero, and so are its gradients but for odd phi; with biases all is well."""
+    x = np.array([[0.0, 0.0], [1.0, -2.0]])
+    bare = tensorprog.load(EXAMPLES / "mlp.tp", phi=phi, sb=0).kernels(x)
+    assert np.isfinite(bare.ntk).all() and (bare.nngp[0] == 0).all() and (bare.ntk[0] == 0).all()
+    biased = tensorprog.load(EXAMPLES / "mlp.tp", phi=phi, sb=0.5).kernels(x)
+    assert biased.nngp[0, 0] > 0 and np.isfinite(biased.ntk).all()
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_relu_is_homogeneous_to_the_last_digits(scale):
+    """K(c x, c' x') = c c' K(x, x'), for any size of the inputs."""
+    net = tensorprog.load(EXAMPLES / "mlp.tp", sb=0)
+    x = np.random.default_rng(0).standard_normal((4, 3))
+    plain, scaled = net.kernels(x, x), net.kernels(scale * x, 3 * scale * x)
+    for a, b in zip(pairs(plain), pairs(scaled), strict=True):
+        np.testing.assert_allclose(b, 3 * scale**2 * a, rtol=2e-13)
+
+
+def test_single_precision_data():
+    """Results have the type of the data and agree to its accuracy."""
+    net = tensorprog.load(EXAMPLES / "rnn.tp")
+    x = np.random.default_rng(0).standard_normal((3, 4, 2))
+    single, double = net.kernels(x.astype(np.float32)), net.kernels(x)
+    assert single.ntk.dtype == np.float32 and double.ntk.dtype == np.float64
+    assert relative(single.ntk, double.ntk) < 1e-6
+    assert net.kernels(x.astype(np.float32), x).ntk.dtype == np.float64
+
+
+# ---------------------------------------------------------------- order and tiles
+
+
+def test_ragged_examples_come_back_in_their_order():
+    rng = np.random.default_rng(1)
+    xs = [rng.standard_normal((length, 2)) for length in (3, 1, 3, 2, 1)]
+    ys = [rng.standard_normal((length, 2)) for length in (2, 3)]
+    for name in ("rnn", "rnn_average", "transformer"):
+        net = tensorprog.load(EXAMPLES / f"{name}.tp")
+        alone, across = net.kernels(xs), net.kernels(xs, ys)
+        for i, x in enumerate(xs):
+            one = net.kernels([x], ys)
+            np.testing.assert_allclose(across.ntk[i], one.ntk[0], rtol=1e-12)
+            np.testing.assert_allclose(across.nngp[i], one.nngp[0], rtol=1e-12)
+            np.testing.assert_allclose(alone.ntk[i], net.ntk(xs, [x])[:, 0], rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["mlp", "rnn_average", "cnn_strided", "transformer", "tied"])
+def test_tiles_change_nothing(name, monkeypatch):
+    """With room for a few slots every pair of examples is a tile of its own."""
+    net = tensorprog.load(EXAMPLES / f"{name}.tp")
+    x, y = example_inputs(net, 7), example_inputs(net, 3, seed=1)
+    whole = net.kernels(x), net.kernels(x, y)
+    monkeypatch.setattr(analytic, "MEMORY", 1)
+    small = net.kernels(x), net.kernels(x, y)
+    for a, b in zip(whole, small, strict=True):
+        assert relative(b.nngp, a.nngp) < 1e-14 and relative(b.ntk, a.ntk) < 1e-14
+
+
+def test_progress_goes_from_nothing_to_all(monkeypatch):
+    monkeypatch.setattr(analytic, "MEMORY", 1)
+    told: list[float] = []
+    x = [np.ones((t, 2)) for t in (2, 3, 2)]
+    tensorprog.load(EXAMPLES / "rnn.tp").kernels(x, progress=lambda message, fraction: told.append(fraction))
+    assert told == sorted(told) and told[-1] == pytest.approx(1) and len(told) > 3
+
+
+# ---------------------------------------------------------------- tiers
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("mlp", {"phi": "erf"}),
+        ("mlp", {"phi": "relu"}),
+        ("mlp", {"phi": "sin"}),
+        ("rnn_average", {}),
+        ("layernorm", {}),
+        ("cnn_strided", {}),
+    ],
+)
+def test_the_tiers_agree(name, params):
+    """Closed form = quadrature to its error estimate = sampling within standard errors."""
+    net = tensorprog.load(EXAMPLES / f"{name}.tp", **params)
+    x = example_inputs(net, 3)
+    closed, rule = net.kernels(x, tier="closed"), net.kernels(x, tier="quadrature")
+    drawn = net.kernels(x, tier="sampling", samples=1024)
+    assert {r.tier for r in closed.report.rows} == {"closed"} and "quadrature" in {r.tier for r in rule.report.rows}
+    for kind in ("nngp", "ntk"):
+        exact, error = getattr(closed, kind), getattr(drawn, f"{kind}_se")
+        assert relative(getattr(rule, kind), exact) < 1e-6
+        assert 0 < np.linalg.norm(error) < 0.05 * np.linalg.norm(exact)
+        assert np.linalg.norm(getattr(drawn, kind) - exact) < 3.5 * np.linalg.norm(error)
+
+
+def test_a_tier_that_cannot_serve_says_so():
+    x = np.ones((1, 3, 2))
+    with pytest.raises(TensorProgError, match="the quadrature tier cannot serve this program"):
+        tensorprog.load(EXAMPLES / "gru.tp").kernels(x, tier="quadrature")
+    with pytest.raises(TensorProgError, match="the closed tier cannot serve"):
+        tensorprog.load(EXAMPLES / "mlp.tp", phi="tanh").kernels(np.ones((1, 2)), tier="closed")
+
+
+def test_the_report_names_every_expectation_with_its_error():
+    report = tensorprog.load(EXAMPLES / "gated_mlp.tp").kernels(np.ones((2, 3))).report
+    assert all(0 <= row.error < 1e-6 for row in report.rows)
+    assert "sigmoid" in str(report) and "quadrature" in str(report)
