@@ -54,7 +54,8 @@ def run(arguments: list[str]) -> int:
     except TensorProgError as error:
         return _mistake(error.diagnostics, "--json" in arguments)
     except MemoryError:
-        return _mistake([Diagnostic("not enough memory", hint="take fewer examples (--n) or smaller widths")], "--json" in arguments)
+        lacking = Diagnostic("not enough memory", hint="take fewer examples (--n) or smaller widths")
+        return _mistake([lacking], "--json" in arguments)
     except RecursionError:
         return _mistake([Diagnostic("the program is nested too deeply")], "--json" in arguments)
     except BrokenPipeError:

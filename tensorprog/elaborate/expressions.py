@@ -111,7 +111,7 @@ class Evaluator:
         if name in FUNCTIONS or name in BUILTINS or name == "sqrt":
             return Function(name)
         if name in REDUCTIONS:
-            raise fail(f"{name} needs the range of an index", span, f"as in {name}(i in T) h[i]; softmax(s) h[s] along s")
+            raise fail(f"{name} needs the range of an index", span, "as in sum(i in T) h[i] or softmax(s) h[s]")
         raise scope.unknown(name, ("pi", "sqrt", *FUNCTIONS, *BUILTINS), span)
 
     def index(self, e: syntax.Expr, scope: Scope) -> Expr:

@@ -34,7 +34,8 @@ def load_file(path: str | os.PathLike[str]) -> Any:
         loaded = np.load(file, allow_pickle=False)
         return loaded if file.suffix == ".npy" else _entries(file, {name: loaded[name] for name in loaded.files})
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise fail(f"cannot read {file}: {str(error).split('. ')[0]}", hint="objects and pickles are not read") from None
+        what = str(error).split(". ")[0]
+        raise fail(f"cannot read {file}: {what}", hint="objects and pickles are not read") from None
 
 
 def _csv(file: Path) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -11,12 +11,10 @@ from hypothesis import strategies as st
 
 import tensorprog
 from tensorprog.api import Network
-from tests.agreement.comparing import relative
 
 X = np.random.default_rng(11).standard_normal((3, 4))
 SMOOTH = ("erf", "tanh", "sin")
 ACTIVATIONS = (*SMOOTH, "relu")
-QUICK = settings(max_examples=10, deadline=None, derandomize=True)
 
 
 @dataclass
@@ -84,7 +82,7 @@ def agrees(net: Network) -> None:
         assert study.extrapolated.z < 4 and study.extrapolated.noise < 0.4, str(found)
 
 
-@QUICK
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(programs())
 def test_the_limit_agrees_with_simulation(text):
     agrees(tensorprog.load(text))
@@ -97,8 +95,8 @@ def test_the_limit_of_longer_programs_agrees_with_simulation(text):
     agrees(tensorprog.load(text))
 
 
-@settings(max_examples=8, deadline=None, derandomize=True)
-@given(programs(SMOOTH, most=2))
+@settings(max_examples=5, deadline=None, derandomize=True)
+@given(programs(SMOOTH, 2))
 def test_sampling_agrees_with_the_other_tiers(text):
     net = tensorprog.load(text)
     best, drawn = net.kernels(X), net.kernels(X, tier="sampling", samples=1024)
@@ -107,17 +105,3 @@ def test_sampling_agrees_with_the_other_tiers(text):
         own = getattr(best, f"{kind}_se")
         noise = np.hypot(error, 0 if own is None else own)
         assert np.linalg.norm(a - b) < 4 * np.linalg.norm(noise) < 0.5 * np.linalg.norm(a), text
-
-
-@QUICK
-@given(programs(SMOOTH, most=2))
-def test_writing_a_program_as_its_limit_does_not_depend_on_names(text):
-    """Renaming and another order of declarations give the same kernels."""
-    lines = text.split("\n")
-    weights = [line for line in lines if line.strip().startswith("weight W")]
-    moved = [*lines[:4], *weights[::-1], *(line for line in lines[4:] if line not in weights)]
-    other = "\n".join(moved).replace("W_", "A_").replace("h", "q").replace("widtq", "width").replace("tanq", "tanh")
-    other = other.replace("weigqt", "weight")
-    a, b = tensorprog.load(text).kernels(X, samples=256), tensorprog.load(other).kernels(X, samples=256)
-    if a.ntk_se is None:
-        assert relative(b.nngp, a.nngp) < 1e-9 and relative(b.ntk, a.ntk) < 1e-9

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tensorprog import TensorProgError, load
 from tensorprog.cli.main import run
 from tensorprog.files import written_whole
