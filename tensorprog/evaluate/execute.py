@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from tensorprog.errors import fail
 from tensorprog.evaluate.blocks import (
     Block,
     Constant,
@@ -30,6 +31,8 @@ from tensorprog.symbolic.expectation import Expectation, Moments
 
 Floats = NDArray[np.float64]
 CHUNK = 1 << 21
+UNCERTAIN = 0.05
+"""The error of an expectation, relative to its largest value, from which it counts as not computed."""
 
 
 @dataclass
@@ -172,7 +175,13 @@ class Run:
         params = {k: self.placed(*s) for k, s in group.scalars.items()}
         params |= {k: self._column(n) for k, (_, n) in group.numbers.items()}
         value, error = group.expectation.evaluate(self._moments(group, entries), params)
-        worst = float(np.max(error, initial=0.0))
+        worst, size = float(np.max(error, initial=0.0)), float(np.max(np.abs(value), initial=0.0))
+        if worst > UNCERTAIN * size:
+            text = ex.show(ex.mul(group.expectation.request.left, group.expectation.request.right))
+            raise fail(
+                f"E[{text}] cannot be integrated: the error is estimated as {worst:.1e} for values up to {size:.1e}",
+                hint="the mean may not exist; --tier sampling draws it instead",
+            )
         known = self.errors.get(id(group.expectation), (group.expectation, 0.0))[1]
         self.errors[id(group.expectation)] = (group.expectation, max(known, worst))
         return np.asarray(value, dtype=np.float64)

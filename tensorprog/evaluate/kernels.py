@@ -88,6 +88,12 @@ def evaluate(limit: Limit, left: Dataset, right: Dataset | None = None, options:
         shape = analytic.output_rows(limit, left), analytic.output_rows(limit, right or left)
         nngp, ntk = (np.zeros(shape) if w in zero else k for w, k in (("nngp", found.nngp), ("ntk", found.ntk)))
         return replace(found, nngp=nngp, ntk=ntk)
+    with np.errstate(all="ignore"):  # what is not finite is told as an error
+        return _evaluate(limit, left, right, want, options)
+
+
+def _evaluate(limit: Limit, left: Dataset, right: Dataset | None, want: tuple[str, ...], options: Options) -> Kernels:
+    """The tiers in their order."""
     if options.tier != "sampling":
         try:
             return _analytic(limit, left, right, want, options)

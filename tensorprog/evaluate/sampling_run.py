@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class Draw:
     def run(self, keep: Collection[str]) -> None:
         """Computes all steps of all groups.  Families that `keep` does not name are freed after their last use."""
         for state in self.states:
-            dying = last_uses(state.plan.steps, keep)
+            dying = last_uses(state.plan.steps, keep, self.chosen.regressions)
             for step, dead in zip(state.plan.steps, dying, strict=True):
                 state.store(step, self.compute(step, state))
                 for name in dead:
@@ -106,12 +106,15 @@ def directions(state: State) -> int:
     return total
 
 
-def last_uses(steps: Sequence[Step], keep: Collection[str]) -> list[list[str]]:
-    """After each step, the families that nothing reads any more."""
+def last_uses(
+    steps: Sequence[Step], keep: Collection[str], regressions: Mapping[str, tuple[str, tuple[str, ...]]]
+) -> list[list[str]]:
+    """After each step, the families that nothing reads any more.  A regression reads all leaves of its target."""
     last: dict[str, int] = {}
     for k, step in enumerate(steps):
-        for name in (step.instr.var.name, *operands(step.instr.op)):
-            last[name] = k
+        name = step.instr.var.name
+        leaves = regressions[name][1] if name in regressions else ()
+        last.update(dict.fromkeys((name, *operands(step.instr.op), *leaves), k))
     dying: list[list[str]] = [[] for _ in steps]
     for name, k in last.items():
         if name not in keep:

@@ -196,7 +196,7 @@ class _Writer:
         return ex.substitute(side.fn, names)
 
     def _gaussian(self, g: Gaussian, p: Product) -> str:
-        request = g.expectation.request  # type: ignore[attr-defined]
+        request = g.expectation.request
         names: dict[str, Expr] = {}
         for k, r in enumerate(g.left):
             names[f"l{k}"] = Sym(_element(r.var, r.index))

@@ -127,7 +127,7 @@ class _Exact:
         """E of a polynomial of Gaussians, monomial by monomial."""
         import sympy
 
-        request = group.expectation.request  # type: ignore[attr-defined]
+        request = group.expectation.request
         reads: list[Read] = [*group.left, *group.right]
         symbols = sympy.symbols(f"g0:{len(reads)}")
         names = dict(zip((*request.left_args, *request.right_args), symbols, strict=True))

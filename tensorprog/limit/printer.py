@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tensorprog.ir.expr import show
 from tensorprog.ir.printer import print_instr
 from tensorprog.ir.program import Data
@@ -95,28 +97,47 @@ def _latex(limit: Limit, d: Derivation) -> str:
     return "\\begin{align}\n" + body + "\n\\end{align}\n"
 
 
-def latex(text: str) -> str:
-    """An equation of this module's text form in LaTeX."""
-    import re
+TOKENS = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*'*|\d[\d.]*(?:e[+-]?\d+)?| < | > |\S|\s+")
 
-    text = re.sub(
-        r"E\[([^\[\]]*(?:\[[^\]]*\][^\[\]]*)*)\]", lambda m: r"\mathbb{E}\left\{" + m.group(1) + r"\right\}", text
-    )
-    text = re.sub(r"sum\(([^()]*)\)", lambda m: r"\sum_{" + m.group(1) + "}", text)
-    text = re.sub(r"<([^<>]*), ([^<>]*)>", r"\\langle \1, \2 \\rangle", text)
-    text = re.sub(
-        r"([A-Za-z][A-Za-z0-9_.]*)('?)\[([^\[\]]*)\]",
-        lambda m: f"{_name(m.group(1))}{m.group(2)}_{{{m.group(3)}}}",
-        text,
-    )
-    text = re.sub(r"(?<![\\{A-Za-z_])([A-Za-z][A-Za-z0-9]*(?:[_.][A-Za-z0-9_.]+)+)", lambda m: _name(m.group(1)), text)
-    text = re.sub(
-        r"(?<!\\)\b(erf|max|min|exp|sin|cos|tanh|sqrt|step|normcdf|normpdf|sigmoid|log|abs|sign|softplus)\(",
-        r"\\operatorname{\1}(",
-        text,
-    )
-    return text.replace("\\left\\{", "\\left[").replace("\\right\\}", "\\right]").replace(" * ", r" \, ")
+
+def latex(text: str) -> str:
+    """An equation of the text form in LaTeX: expectations, sums, indices and functions by their brackets."""
+    tokens = TOKENS.findall(text)
+    written: list[str] = []
+    closing: list[str] = []
+    skip = False
+    for token, following in zip(tokens, [*tokens[1:], ""], strict=True):
+        if skip:
+            skip = False
+        elif token[0].isalpha() or token[0] == "_":
+            opened, close = _opening(token, following)
+            written.append(opened)
+            skip = bool(close)
+            closing += [close] if close else []
+        elif token in "([":
+            written.append(token)
+            closing.append(")" if token == "(" else "]")
+        elif token in ")]":
+            written.append(closing.pop() if closing else token)
+        else:
+            written.append({"*": r"\,", "<": r"\langle ", ">": r" \rangle"}.get(token, token))
+    return "".join(written)
+
+
+def _opening(name: str, following: str) -> tuple[str, str]:
+    """A name with the bracket that follows it, and what will close that; no bracket closes with nothing."""
+    if name == "E" and following == "[":
+        return r"\mathbb{E}\left[", r"\right]"
+    if name == "sum" and following == "(":
+        return r"\sum_{", "}"
+    if following == "[":
+        return _name(name) + "_{", "}"
+    if following == "(":
+        return rf"\operatorname{{{name}}}(", ")"
+    return _name(name), ""
 
 
 def _name(name: str) -> str:
-    return r"\mathit{" + name.replace("_", r"\_") + "}"
+    bare = name.rstrip("'")
+    primes = name[len(bare) :]
+    return (bare if len(bare) == 1 else r"\mathit{" + bare.replace("_", r"\_") + "}") + primes

@@ -10,6 +10,7 @@ is the mean of a derivative family, and derivative families are families like al
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -53,19 +54,38 @@ def hat_name(product: str) -> str:
 
 def needed(program: Program, orders: Orders) -> list[tuple[str, str]]:
     """(W h, earlier W.T y) where h depends on W.T y and no sign symmetry makes the mean slope vanish."""
-    products = [i for i in program.instrs if isinstance(i.op, MatMul) and i.op.operand is not None]
+    candidates = [(g, leaf) for g, leaf in _opposite(program) if _slope_has_mean(g, leaf, orders)]
+    if not candidates:
+        return []
     depends = dependence(program.instrs)
-    found = []
-    for g in products:
-        for leaf in products:
-            assert isinstance(g.op, MatMul) and isinstance(leaf.op, MatMul) and g.op.operand is not None
-            opposite = g.op.weight == leaf.op.weight and g.op.transposed != leaf.op.transposed
-            if not opposite or leaf.var.name not in depends[g.op.operand]:
-                continue
-            slope = orders.of[g.op.operand].characters.times(orders.of[leaf.var.name].characters)
-            if slope.has_mean and orders.of[g.var.name].power is not None:
-                found.append((g.var.name.removesuffix(".hat"), leaf.var.name.removesuffix(".hat")))
-    return found
+    return [
+        (g.var.name.removesuffix(".hat"), leaf.var.name.removesuffix(".hat"))
+        for g, leaf in candidates
+        if leaf.var.name in depends[_operand(g)]
+    ]
+
+
+def _opposite(program: Program) -> Iterator[tuple[Instr, Instr]]:
+    """Pairs of products of a matrix and of its transpose."""
+    products: dict[tuple[str, bool], list[Instr]] = {}
+    for i in program.instrs:
+        if isinstance(i.op, MatMul) and i.op.operand is not None:
+            products.setdefault((i.op.weight, i.op.transposed), []).append(i)
+    for (weight, transposed), found in products.items():
+        for leaf in products.get((weight, not transposed), ()):
+            yield from ((g, leaf) for g in found)
+
+
+def _operand(product: Instr) -> str:
+    assert isinstance(product.op, MatMul) and product.op.operand is not None
+    return product.op.operand
+
+
+def _slope_has_mean(g: Instr, leaf: Instr, orders: Orders) -> bool:
+    """Whether no sign symmetry makes E[d Z^h / d hat Z^{W.T y}] vanish."""
+    if orders.of[g.var.name].power is None:
+        return False
+    return orders.of[_operand(g)].characters.times(orders.of[leaf.var.name].characters).has_mean
 
 
 def dependence(instrs: tuple[Instr, ...]) -> dict[str, frozenset[str]]:

@@ -46,6 +46,10 @@ class Expectation(Protocol):
     """A way to compute one request."""
 
     @property
+    def request(self) -> Request:
+        """What is computed."""
+
+    @property
     def tier(self) -> str:
         """ "closed" or "quadrature" """
 
@@ -129,6 +133,7 @@ class Numerical:
 class Moved:
     """An expectation whose parameters are affine maps of the arguments: `inner` at the moved moments."""
 
+    request: Request
     left: Absorbed
     right: Absorbed
     inner: Expectation
@@ -170,7 +175,7 @@ def plan(request: Request, prefer: str | None = None) -> Expectation | None:
         right = absorb(request.right, request.right_args[0]) if request.right_args else Absorbed(request.right)
         if (left.function, right.function) != (request.left, request.right):
             inner = _plan(Request(left.function, request.left_args, right.function, request.right_args), prefer)
-            return None if inner is None else Moved(left, right, inner)
+            return None if inner is None else Moved(request, left, right, inner)
     return _plan(request, prefer)
 
 
