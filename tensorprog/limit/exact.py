@@ -32,9 +32,24 @@ def exact_value(program: Program, output: str) -> Any:
     name = limit.output_var
     if limit.is_vector or name in limit.random or limit.powers[name] != 0 or program.inputs:
         raise NotExact
-    if any(i.var.axes for i in limit.program.instrs):
+    if any(i.var.axes or not _is_polynomial(i) for i in limit.program.instrs):
         raise NotExact
     return _Exact(limit).scalar(name)
+
+
+def _is_polynomial(instr: Instr) -> bool:
+    """Whether a nonlinearity of vectors is a polynomial."""
+    return not isinstance(instr.op, Pointwise) or instr.var.dim is None or _polynomial(instr.op.fn)
+
+
+def _polynomial(fn: Expr) -> bool:
+    if isinstance(fn, Num | Sym):
+        return True
+    if fn.fn == "pow":
+        exponent = fn.args[1]
+        whole = isinstance(exponent, Num) and exponent.value == int(exponent.value) and exponent.value >= 0
+        return whole and _polynomial(fn.args[0])
+    return fn.fn in {"add", "mul"} and all(map(_polynomial, fn.args))
 
 
 class _Exact:

@@ -18,6 +18,7 @@ from typing import final
 
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import ONE, Expr, Op, Sym
+from tensorprog.ir.functions import FUNCTIONS
 from tensorprog.ir.program import Axis, Instr, Linear, MatMul, Pointwise, Program, Read, Term, identity, operands
 from tensorprog.ir.schedule import components
 from tensorprog.limit.analyse import Limit
@@ -25,6 +26,8 @@ from tensorprog.limit.parity import function_characters
 from tensorprog.symbolic.expectation import Expectation, Request, plan
 
 MAX_TERMS = 400
+MAX_KINKED = 4
+"""Variables of a function with kinks beyond which neither a formula nor a quadrature is looked for."""
 
 
 class Unservable(Exception):
@@ -258,7 +261,9 @@ class Moments:
             ex.substitute(fns["r"], names["r"]),
             tuple(f"r{k}" for k in range(len(atoms["r"]))),
         )
-        expectation = plan(request, self.prefer)
+        many = len(request.left_args) + len(request.right_args) > MAX_KINKED
+        kinked = many and (_has_kinks(request.left) or _has_kinks(request.right))
+        expectation = None if kinked else plan(request, self.prefer)
         if expectation is None:
             raise Unservable(
                 f"E[{ex.show(request.left)} * {ex.show(request.right)}] has no closed form and "
@@ -362,6 +367,13 @@ def _guard(axes: tuple[Axis, ...], index: tuple[Expr, ...], own: tuple[Axis, ...
         if not (isinstance(e, Sym) and known.get(e.name) == axis.extent):
             parts.append(ex.mul(ex.call("ge", e, ex.ZERO), ex.call("lt", e, axis.extent)))
     return ex.mul(*parts) if parts else ONE
+
+
+def _has_kinks(fn: Expr) -> bool:
+    """Whether a function that jumps or bends stands in the expression."""
+    if not isinstance(fn, Op):
+        return False
+    return (fn.fn in FUNCTIONS and bool(FUNCTIONS[fn.fn].kinks)) or any(map(_has_kinks, fn.args))
 
 
 def _groups(limit: Limit) -> dict[str, frozenset[str]]:

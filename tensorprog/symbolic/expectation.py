@@ -100,10 +100,12 @@ def _without_variance(moments: Moments) -> Array:
 
 def _picked(moments: Moments, mask: Array) -> Moments:
     def pick(x: Array, lead: int) -> Array:
+        if not x.size:  # no argument on one side: its trailing shape counts all the same
+            return np.zeros((*x.shape[:lead], np.count_nonzero(mask)))
         return np.asarray(np.broadcast_to(x, x.shape[:lead] + mask.shape)[..., mask])
 
     parts = ((moments.mean_l, 1), (moments.cov_ll, 2), (moments.mean_r, 1), (moments.cov_rr, 2), (moments.cov_lr, 2))
-    return Moments(*(pick(x, lead) if len(x) else x for x, lead in parts))
+    return Moments(*(pick(x, lead) for x, lead in parts))
 
 
 def _picked_params(params: Mapping[str, Any], mask: Array) -> dict[str, Any]:
