@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from tensorprog.errors import fail
 from tensorprog.evaluate.blocks import (
     Block,
     Constant,
@@ -27,6 +26,7 @@ from tensorprog.evaluate.blocks import (
 from tensorprog.evaluate.tape import Tape
 from tensorprog.ir import expr as ex
 from tensorprog.ir.tables import Ints
+from tensorprog.limit.moments import Unservable
 from tensorprog.symbolic.expectation import Expectation, Moments
 
 Floats = NDArray[np.float64]
@@ -178,10 +178,7 @@ class Run:
         worst, size = float(np.max(error, initial=0.0)), float(np.max(np.abs(value), initial=0.0))
         if worst > UNCERTAIN * size:
             text = ex.show(ex.mul(group.expectation.request.left, group.expectation.request.right))
-            raise fail(
-                f"E[{text}] cannot be integrated: the error is estimated as {worst:.1e} for values up to {size:.1e}",
-                hint="the mean may not exist; --tier sampling draws it instead",
-            )
+            raise Unservable(f"the error of E[{text}] is estimated as {worst:.1e} for values up to {size:.1e}")
         known = self.errors.get(id(group.expectation), (group.expectation, 0.0))[1]
         self.errors[id(group.expectation)] = (group.expectation, max(known, worst))
         return np.asarray(value, dtype=np.float64)

@@ -183,7 +183,14 @@ def _sampled(
     from tensorprog.evaluate.sampling import sample
 
     joined = left if right is None else join(left, right)
-    found = sample(limit, joined, options.samples, options.replicates, options.seed, options.progress, want)
+    draw = (limit, joined, options.samples, options.replicates, options.seed, options.progress)
+    try:
+        found = sample(*draw, want)
+    except TensorProgError as error:
+        if want != ("nngp", "ntk"):
+            raise
+        reason += f"; there is no NTK: {error.diagnostics[0].message}"
+        found = sample(*draw, ("nngp",))
     first = analytic.output_rows(limit, left)
     rows = cols = np.arange(first)
     if right is not None:

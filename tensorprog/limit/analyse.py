@@ -33,6 +33,7 @@ from tensorprog.ir.program import (
 )
 from tensorprog.limit.asymptotics import Power
 from tensorprog.limit.independence import Verdict, verdict
+from tensorprog.limit.inners import check_inners
 from tensorprog.limit.orders import Orders
 from tensorprog.limit.responses import Derivatives, Response, needed
 from tensorprog.limit.simplify import Renaming, simplify
@@ -93,15 +94,16 @@ def analyse(program: Program, output: str | None = None, symbolic: bool = False)
     Raises TensorProgError when there is no such output or the limit diverges.
     """
     name = choose_output(program, output)
+    own = frozenset(i.var.name for i in program.instrs)
     if program.var(program.output(name).var).dim is not None:
         span, hint = program.output(name).span, "its kernel is E[Z Z']; for an NTK add a readout: dot(v, h)"
         missing = fail("a vector output has no NTK", span, hint)
-        return _assemble(program, name, missing, *with_responses(split_means(program), symbolic))
+        return _assemble(program, name, missing, *with_responses(split_means(program), symbolic, own))
     differentiated = differentiate(program, name)
     try:
-        whole = with_responses(split_means(differentiated.program), symbolic)
+        whole = with_responses(split_means(differentiated.program), symbolic, own)
     except TensorProgError as missing:  # of the forward pass too, or of the backward pass alone
-        return _assemble(program, name, missing, *with_responses(split_means(program), symbolic))
+        return _assemble(program, name, missing, *with_responses(split_means(program), symbolic, own))
     return _assemble(program, name, differentiated, *whole)
 
 
@@ -132,7 +134,7 @@ def split_means(program: Program) -> Program:
     return replace(program, instrs=tuple(instrs), weights=tuple(replace(w, mean=ex.ZERO) for w in program.weights))
 
 
-def with_responses(program: Program, symbolic: bool) -> tuple[Program, Orders, list[Response]]:
+def with_responses(program: Program, symbolic: bool, forward: frozenset[str]) -> tuple[Program, Orders, list[Response]]:
     """The program with every dot Z term that no symmetry removes; new terms can call for more."""
     orders = Orders(program, symbolic)
     pairs: list[tuple[str, str]] = []
@@ -140,6 +142,7 @@ def with_responses(program: Program, symbolic: bool) -> tuple[Program, Orders, l
     while True:
         more = [p for p in needed(expanded, orders) if p not in pairs]
         if not more:
+            check_inners(expanded, orders, forward)
             return expanded, orders, responses
         pairs += more
         derivatives = Derivatives(program, [(program.instr(a), program.instr(b)) for a, b in pairs])
@@ -161,6 +164,10 @@ def _assemble(
     trained, ntk_error = ((), backward) if isinstance(backward, TensorProgError) else trained_weights(backward, orders)
     out = program.output(name).var
     check_output(source, out, orders, trained, notes)
+    if differentiated is not None and differentiated.uses and not trained and ntk_error is None:
+        hint = "learning rates larger by a power of n make it of order 1"
+        message = "no weight moves the output in the limit: the NTK is zero"
+        notes.append(Diagnostic(message, source.span, hint, "warning"))
     roots = [out] + [n for t in trained for u in t.uses for n in (u.row, u.col) if n is not None]
     reduced = reachable(tuple(leading_instr(i, orders) for i in program.instrs), roots)
     scalar_rows = {u.row for t in trained for u in t.uses if program.var(u.row).dim is None}

@@ -54,7 +54,7 @@ def hat_name(product: str) -> str:
 
 def needed(program: Program, orders: Orders) -> list[tuple[str, str]]:
     """(W h, earlier W.T y) where h depends on W.T y and no sign symmetry makes the mean slope vanish."""
-    candidates = [(g, leaf) for g, leaf in _opposite(program) if _slope_has_mean(g, leaf, orders)]
+    candidates = [(g, leaf) for g, leaf in opposite(program) if _slope_has_mean(g, leaf, orders)]
     if not candidates:
         return []
     depends = dependence(program.instrs)
@@ -65,7 +65,7 @@ def needed(program: Program, orders: Orders) -> list[tuple[str, str]]:
     ]
 
 
-def _opposite(program: Program) -> Iterator[tuple[Instr, Instr]]:
+def opposite(program: Program) -> Iterator[tuple[Instr, Instr]]:
     """Pairs of products of a matrix and of its transpose."""
     products: dict[tuple[str, bool], list[Instr]] = {}
     for i in program.instrs:
