@@ -98,13 +98,15 @@ def analyse(program: Program, output: str | None = None, symbolic: bool = False)
     if program.var(program.output(name).var).dim is not None:
         span, hint = program.output(name).span, "its kernel is E[Z Z']; for an NTK add a readout: dot(v, h)"
         missing = fail("a vector output has no NTK", span, hint)
-        return _assemble(program, name, missing, *with_responses(split_means(program), symbolic, own))
+        return _assemble(program, name, missing, *with_responses(split_means(program), symbolic))
     differentiated = differentiate(program, name)
     try:
-        whole = with_responses(split_means(differentiated.program), symbolic, own)
+        limit = _assemble(program, name, differentiated, *with_responses(split_means(differentiated.program), symbolic))
+        check_inners(limit.program, limit.orders, own)
     except TensorProgError as missing:  # of the forward pass too, or of the backward pass alone
-        return _assemble(program, name, missing, *with_responses(split_means(program), symbolic, own))
-    return _assemble(program, name, differentiated, *whole)
+        limit = _assemble(program, name, missing, *with_responses(split_means(program), symbolic))
+        check_inners(limit.program, limit.orders, own)
+    return limit
 
 
 def choose_output(program: Program, output: str | None) -> str:
@@ -134,7 +136,7 @@ def split_means(program: Program) -> Program:
     return replace(program, instrs=tuple(instrs), weights=tuple(replace(w, mean=ex.ZERO) for w in program.weights))
 
 
-def with_responses(program: Program, symbolic: bool, forward: frozenset[str]) -> tuple[Program, Orders, list[Response]]:
+def with_responses(program: Program, symbolic: bool) -> tuple[Program, Orders, list[Response]]:
     """The program with every dot Z term that no symmetry removes; new terms can call for more."""
     orders = Orders(program, symbolic)
     pairs: list[tuple[str, str]] = []
@@ -142,7 +144,6 @@ def with_responses(program: Program, symbolic: bool, forward: frozenset[str]) ->
     while True:
         more = [p for p in needed(expanded, orders) if p not in pairs]
         if not more:
-            check_inners(expanded, orders, forward)
             return expanded, orders, responses
         pairs += more
         derivatives = Derivatives(program, [(program.instr(a), program.instr(b)) for a, b in pairs])
