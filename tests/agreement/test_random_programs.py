@@ -90,8 +90,8 @@ def test_the_limit_agrees_with_simulation(text):
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, derandomize=True)
-@given(programs(most=5))
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(programs(most=4))
 def test_the_limit_of_longer_programs_agrees_with_simulation(text):
     agrees(tensorprog.load(text))
 
