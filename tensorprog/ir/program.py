@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from typing import Union, final
 
 from tensorprog.errors import Span
-from tensorprog.ir.expr import ONE, Expr, Num
+from tensorprog.ir.expr import ONE, Expr
 
 
 @final
@@ -343,8 +343,3 @@ def identity(axes: tuple[Axis, ...]) -> tuple[Expr, ...]:
 def is_zero(op: Operation) -> bool:
     """Whether the operation is the empty sum."""
     return isinstance(op, Linear) and not op.terms
-
-
-def constant_weight(weight: Weight) -> bool:
-    """Whether the entries are a known number (variance 0)."""
-    return weight.variance == Num(0)
