@@ -59,6 +59,7 @@ COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "gt": operator.gt,
     "ge": operator.ge,
 }
+JUMPS = {"gt": 1, "ge": 1, "lt": -1, "le": -1}  # of comparisons, where the difference of both sides passes 0 upwards
 
 
 def num(value: int | float | Fraction) -> Num:
@@ -319,7 +320,9 @@ def _power_rule(e: Op, name: str) -> Expr:
 
 
 def partial(e: Op, k: int) -> Expr:
-    """The derivative of a primitive function with respect to its k-th argument, at its arguments."""
+    """The derivative of a primitive function or a comparison with respect to its k-th argument, at its arguments."""
+    if e.fn in JUMPS:
+        return mul(num(JUMPS[e.fn] * (-1) ** k), call("dirac", sub(*e.args)))
     text = FUNCTIONS[e.fn].derivative[k] if e.fn in FUNCTIONS else "0"
     if text is None:
         raise ValueError(f"{e.fn} has no derivative")

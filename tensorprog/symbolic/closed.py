@@ -43,6 +43,13 @@ class Sums:
     right: tuple[Group, ...]
     sizes: tuple[int, int]
 
+    @property
+    def polynomial(self) -> bool:
+        """Whether both factors are polynomials."""
+        return not any(
+            g.exponent or g.wave or g.others or any(k.kind for k in g.knots) for g in (*self.left, *self.right)
+        )
+
     def evaluate(self, moments: Moments, params: Params) -> tuple[Array, Array]:
         """E[f g] and an estimate of its absolute error, of the common shape of the moments."""
         shape = np.broadcast_shapes(moments.shape, *(np.shape(v) for v in params.values()))

@@ -20,6 +20,7 @@ from tensorprog.symbolic.formula import closed_text
 from tensorprog.symbolic.moments import Moments
 from tensorprog.symbolic.orthant import Array
 from tensorprog.symbolic.pieces import NotClosed
+from tensorprog.symbolic.points import collected
 from tensorprog.symbolic.quadrature import Quadrature, quadrature
 
 CANCELLED = 1e-10  # relative error from which quadrature is asked
@@ -172,6 +173,7 @@ def plan(request: Request, prefer: str | None = None) -> Expectation | None:
 
     Raises TensorProgError when the expectation does not exist (the square of a point mass).
     """
+    request = Request(*_collected(request.left, request.left_args), *_collected(request.right, request.right_args))
     if len(request.left_args) == 1 and len(request.right_args) <= 1:
         left = absorb(request.left, request.left_args[0])
         right = absorb(request.right, request.right_args[0]) if request.right_args else Absorbed(request.right)
@@ -181,12 +183,17 @@ def plan(request: Request, prefer: str | None = None) -> Expectation | None:
     return _plan(request, prefer)
 
 
+def _collected(e: Expr, args: tuple[str, ...]) -> tuple[Expr, tuple[str, ...]]:
+    return (collected(e, args[0]) if len(args) == 1 else e), args
+
+
 def _plan(request: Request, prefer: str | None) -> Expectation | None:
     numerical = _quadrature(request)
     if prefer != "quadrature":
         try:
             sums = closed_sums(request.left, request.left_args, request.right, request.right_args)
-            return Closed(request, sums, numerical)
+            # what a polynomial loses by cancellation, quadrature loses too
+            return Closed(request, sums, None if sums.polynomial else numerical)
         except NotClosed:
             pass
     if numerical is None or prefer == "closed":

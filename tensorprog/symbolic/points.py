@@ -14,6 +14,7 @@ from tensorprog.ir.expr import (
     ZERO,
     Expr,
     Op,
+    Sym,
     add,
     call,
     div,
@@ -58,6 +59,18 @@ def split_points(e: Expr, arg: str) -> Split:
     if e.fn == "pow":
         raise fail("the expectation diverges: a power of a point mass (derivative of a step)")
     raise NotClosed(f"a point mass inside {e.fn}")
+
+
+def collected(e: Expr, arg: str) -> Expr:
+    """`e` with its point masses written out as a sum, one for each place; those of weight zero are gone."""
+    try:
+        split = split_points(e, arg)
+    except NotClosed:
+        return e
+    weights: dict[Expr, Expr] = {}
+    for t, weight in split.points:
+        weights[t] = add(weights.get(t, ZERO), weight)
+    return add(split.regular, *(mul(w, call("dirac", sub(Sym(arg), t))) for t, w in weights.items()))
 
 
 def _point(e: Expr, arg: str) -> Split:
