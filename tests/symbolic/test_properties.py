@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import tensorprog as tp
-from tensorprog.ir.expr import ONE, add, differentiate, mul, num
+from tensorprog.ir.expr import add, differentiate, mul, num
 from tensorprog.symbolic.expectation import Moments, Request, plan
 
 from .conftest import pair_moments, parse
@@ -17,7 +17,6 @@ ATOMS = ("max({},0)", "abs({})", "erf({})", "normcdf({})", "sin({})", "cos({})",
 SMOOTH = ("tanh({})", "sigmoid({})", "softplus({})", "atan({})")
 JUMPS = ("step({})", "sign({})")
 FORMS = ("u", "2*u", "u-0.5", "-0.5*u+1", "u+0.3")
-CUT = 8  # order of the central differences
 EPS = float(np.finfo(float).eps)
 
 atoms = st.one_of(
