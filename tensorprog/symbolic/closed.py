@@ -3,8 +3,8 @@
 f and g are normal forms (`gates.Group`); a product of one group of each is evaluated by
 
 1. tilting: exp(w.x) moves the mean by cov w, exp(-q z^2 / 2) shrinks the covariance (completing the square);
-2. recentring at the knots and adding a noise variable for each normcdf or erf;
-3. Stein's recursion down to probabilities of at most two half-lines (`law`).
+2. recentring at the knots, and noise for each normcdf or erf;
+3. Stein's recursion down to probabilities of at most four half-lines (`law`).
 
 Waves (sin, cos) are exponentials with imaginary w; with gates they are not served here.
 """
@@ -19,7 +19,7 @@ import numpy as np
 
 from tensorprog.ir.expr import ONE, ZERO, Expr
 from tensorprog.symbolic.gates import Group, groups
-from tensorprog.symbolic.law import Gates, Law
+from tensorprog.symbolic.law import Gates, Law, Noisy
 from tensorprog.symbolic.moments import Moments, joint_lists
 from tensorprog.symbolic.normal import normal_form
 from tensorprog.symbolic.orthant import EPS, Array
@@ -30,8 +30,8 @@ from tensorprog.symbolic.tilt import tilted
 from tensorprog.symbolic.waves import wave_pair
 from tensorprog.symbolic.weights import Params, Weights, affine, monomials, number
 
-MOST_GATES = 2
-Row = tuple[Weights, Any, bool]  # an affine form of the variables, with standard normal noise or without
+MOST_GATES = 4
+Row = tuple[Weights, Any]  # an affine form of the variables
 
 
 @final
@@ -49,6 +49,11 @@ class Sums:
         return not any(
             g.exponent or g.wave or g.others or any(k.kind for k in g.knots) for g in (*self.left, *self.right)
         )
+
+    @property
+    def most_gates(self) -> int:
+        """The most half-lines in one moment."""
+        return sum(max(map(_gate_count, side), default=0) for side in (self.left, self.right))
 
     def evaluate(self, moments: Moments, params: Params) -> tuple[Array, Array]:
         """E[f g] and an estimate of its absolute error, of the common shape of the moments."""
@@ -83,11 +88,16 @@ def closed_sums(left: Expr, left_args: tuple[str, ...], right: Expr, right_args:
 
 
 def _check(a: Group, b: Group) -> None:
-    gates = [k.kind for g in (a, b) for k in g.knots if k.kind] + [o.kind for g in (a, b) for o in g.others]
-    if sum(kind != "D" for kind in gates) > MOST_GATES:
-        raise NotClosed("more than two gates")
-    if gates and (a.wave or b.wave):
+    gates = _gate_count(a) + _gate_count(b)
+    if gates > MOST_GATES:
+        raise NotClosed("more than four gates")
+    if (a.wave or b.wave) and any(k.kind for g in (a, b) for k in (*g.knots, *g.others)):
         raise NotClosed("a wave under a gate")
+
+
+def _gate_count(g: Group) -> int:
+    """The half-lines of a group; point masses only condition."""
+    return sum(k.kind not in ("", "D") for k in (*g.knots, *g.others))
 
 
 # ---------------------------------------------------------------- one product of groups
@@ -101,9 +111,9 @@ def _pair(law: Law, log: Array, a: Group, b: Group, params: Params) -> tuple[Arr
     value, error = np.zeros(()), np.zeros(())
     for powers, weight in monomials(a, b, params, len(enlarged.mean)):
         moment = enlarged.expect(powers, gates)
-        scale = np.abs(moment) if _is_sharp(enlarged, powers, gates) else enlarged.spread(powers)
+        scale = np.abs(moment) if _is_sharp(enlarged, powers, gates) else enlarged.scale(powers, gates)
         value = value + weight * mass * moment
-        error = error + np.abs(weight) * mass * scale * (4 + np.abs(log)) * EPS
+        error = error + np.abs(weight) * mass * scale * ((4 + np.abs(log)) * EPS + enlarged.doubt())
     return value, error
 
 
@@ -117,28 +127,48 @@ def _is_sharp(law: Law, powers: Powers, gates: Gates) -> bool:
 
 
 def _enlarge(law: Law, a: Group, b: Group, params: Params) -> tuple[Law, Gates]:
-    """The law of the centred variables z and of the other gates, and the gates by index."""
+    """The law of the centred variables z, of the forms of other gates and of noise, and the gates by index."""
     knots = (*a.knots, *b.knots)
-    rows: list[Row] = []
-    gates: list[tuple[int, str]] = []
-    for i, knot in enumerate(knots):
-        flip = number(knot.flip, params)
-        rows.append(({i: flip}, -flip * number(knot.origin, params), False))
-        gates += [(i, knot.kind)] if knot.kind else []
+    flips = [number(k.flip, params) for k in knots]
+    shifts = [-f * number(k.origin, params) for k, f in zip(knots, flips, strict=True)]
+    rows: list[Row] = [({i: f}, shift) for i, (f, shift) in enumerate(zip(flips, shifts, strict=True))]
+    gates = [(i, knot.kind) for i, knot in enumerate(knots) if knot.kind]
+    noisy: list[tuple[str, Noisy]] = []
     for gate, offset in [(g, 0) for g in a.others] + [(g, len(a.knots)) for g in b.others]:
-        gates.append((len(rows), gate.kind))
-        rows.append((*affine(gate.form, offset, params), gate.soft))
-    if len(rows) == len(knots) and all(k.flip == ONE and k.origin == ZERO for k in knots):
+        form, const = affine(gate.form, offset, params)
+        single = _on_variable(form, const, rows) if gate.soft else None
+        if single is None:
+            rows.append((form, const))
+            single = Noisy(len(rows) - 1, 1.0, 0.0, 1.0)
+        if gate.soft:
+            noisy.append((gate.kind, single))
+        else:
+            gates.append((len(rows) - 1, gate.kind))
+    gates += [(len(rows) + i, kind) for i, (kind, _) in enumerate(noisy)]
+    plain = len(rows) == len(knots) and all(k.flip == ONE and k.origin == ZERO for k in knots)
+    if plain and not noisy:
         return law, tuple(gates)
-    return _mapped(law, rows), tuple(gates)
+    mean, cov = (law.mean, law.cov) if plain else _mapped(law, rows)
+    return Law(mean, cov, [y for _, y in noisy]), tuple(gates)
 
 
-def _mapped(law: Law, rows: list[Row]) -> Law:
-    """The law of the affine images row . x + const (+ standard normal noise)."""
-    mean = [sum((law.mean[i] * c for i, c in row.items()), start=const) for row, const, _ in rows]
-    n = range(len(rows))
-    cov = [[_image(law, rows[i], rows[j]) + float(i == j and rows[i][2]) for j in n] for i in n]
-    return Law([np.asarray(m) for m in mean], cov)
+def _on_variable(form: Weights, const: Any, rows: list[Row]) -> Noisy | None:
+    """A soft gate of one variable, scaled to slope +-1, on the centred one."""
+    if len(form) != 1:
+        return None
+    ((i, slope),) = form.items()
+    size = np.abs(slope)
+    if not np.all(size > 0):
+        return None
+    (weights, shift) = rows[i]
+    sign = np.sign(slope) * weights[i]
+    return Noisy(i, sign if np.ndim(sign) else float(sign), const / size - sign * shift, 1 / size**2)
+
+
+def _mapped(law: Law, rows: list[Row]) -> tuple[list[Array], list[list[Array]]]:
+    """Mean and covariance of the affine images row . x + const."""
+    mean = [np.asarray(sum((law.mean[i] * c for i, c in row.items()), start=const)) for row, const in rows]
+    return mean, [[_image(law, x, y) for y in rows] for x in rows]
 
 
 def _image(law: Law, x: Row, y: Row) -> Array:

@@ -5,15 +5,21 @@
     E[x_i F] = mean_i E[F] + sum_j cov_ij E[dF/dx_j],        dH = D, dS = 2 D,
     E[D(x_i) F] = density of x_i at 0 * E[F | x_i = 0].
 
-The recursion ends in probabilities of at most two half-lines (`orthant`).  Normal distribution functions
-in the integrand are gates of an enlarged Gaussian: normcdf(t) = P(w < t) = E step(t - w).
+The recursion ends in probabilities of at most four half-lines (`orthant`, `multivariate`).  Normal distribution
+functions in the integrand are gates of an enlarged Gaussian: normcdf(t) = P(w < t) = E step(t - w).
+Among three or more gates, two that coincide or exclude each other are merged first.
+
+The noise w stays apart from the variable it is added to, so that no covariance or minor is a difference of
+rounded numbers: minor(u, v + w) = minor(u, v) + Var u Var w, and given v + w = 0 all is a sum of positive terms.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import final
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, final
 
 import numpy as np
 
@@ -22,21 +28,47 @@ from tensorprog.symbolic import orthant
 from tensorprog.symbolic.orthant import Array
 from tensorprog.symbolic.poly import Powers
 
-Gates = tuple[tuple[int, str], ...]
+Gate = tuple[int, str]
+Gates = tuple[Gate, ...]
 WEIGHT = {"H": 1.0, "S": 2.0}
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class Noisy:
+    """sign * x_base + const + independent noise; sign = +-1, `noise` its variance."""
+
+    base: int
+    sign: Any
+    const: Any
+    noise: Any
+
+
+@final
 class Law:
-    """x ~ N(mean, cov): lists of arrays that broadcast; a complex mean is allowed where there are no gates."""
+    """x ~ N(mean, cov), lists of arrays that broadcast, followed by `noisy` variables made of them.
 
-    __slots__ = ("cov", "mean", "_moments", "_given", "_minors")
+    A complex mean is allowed where there are no gates.  `whole`: the law and the index of the variable that has
+    been set to 0 in it.
+    """
 
-    def __init__(self, mean: Sequence[Array], cov: Sequence[Sequence[Array]]) -> None:
-        self.mean, self.cov = list(mean), [list(row) for row in cov]
+    __slots__ = ("cov", "mean", "_doubt", "_given", "_minors", "_moments", "_noisy", "_parts", "_whole")
+
+    def __init__(
+        self,
+        mean: Sequence[Array],
+        cov: Sequence[Sequence[Array]],
+        noisy: Sequence[Noisy] = (),
+        whole: tuple[Law, int] | None = None,
+    ) -> None:
+        self.mean = [*mean, *(np.asarray(_signed(y.sign, mean[y.base]) + y.const) for y in noisy)]
+        self.cov = _covariances(cov, noisy)
+        self._noisy, self._whole = tuple(noisy), whole
         self._moments: dict[tuple[Powers, Gates], Array] = {}
         self._given: dict[int, Law] = {}
         self._minors: dict[tuple[int, int], Array] = {}
+        self._parts: dict[tuple[Gate, Gate], tuple[Array, Law, Law]] = {}
+        self._doubt: Array = np.zeros(())
 
     def expect(self, powers: Powers, gates: Gates) -> Array:
         """E[x^powers * product of gates], gates sorted by index."""
@@ -45,18 +77,37 @@ class Law:
             self._moments[key] = self._expect(powers, gates)
         return self._moments[key]
 
+    def scale(self, powers: Powers, gates: Gates) -> Array:
+        """What rounding errors of a moment are measured by: spread, times the densities at the points."""
+        point = next((i for i, kind in gates if kind == "D"), None)
+        if point is None:
+            return self.spread(powers)
+        rest = tuple(0 if k == point else p for k, p in enumerate(powers))
+        return self._height(point) * self.given(point).scale(rest, _without(gates, (point, "D")))
+
     def spread(self, powers: Powers) -> Array:
-        """prod_i sqrt(E x_i^(2 p_i)): what rounding errors of the gated moment are measured by."""
+        """prod_i sqrt(E x_i^(2 p_i))"""
         total = np.ones(())
         for i, p in enumerate(powers):
             if p:
                 total = total * np.sqrt(_even_moment(np.abs(self.mean[i]), self.cov[i][i], 2 * p))
         return total
 
+    def doubt(self) -> Array:
+        """The absolute errors of the integrals behind the probabilities asked for so far, relative to `scale`."""
+        total = sum((law.doubt() for law in self._given.values()), start=self._doubt)
+        for mask, tied, rest in self._parts.values():
+            total = total + _united(mask, tied.doubt(), rest.doubt())
+        return np.asarray(total)
+
     def _expect(self, powers: Powers, gates: Gates) -> Array:
         points = [g for g in gates if g[1] == "D"]
         if points:
             return self._at_point(points[0], powers, gates)
+        for g, k in combinations(gates, 2) if len(gates) > 2 else ():
+            mask = self._tied(g[0], k[0])
+            if np.any(mask):
+                return self._merged(g, k, mask, powers, gates)
         if not any(powers):
             return self._probability(gates)
         value = self._stein(powers, gates)
@@ -71,7 +122,8 @@ class Law:
                 total = total + p * self.cov[i][j] * self.expect(_less(rest, j), gates)
         for gate in gates:
             if not rest[gate[0]]:
-                inner = self.given(gate[0]).expect(rest, _without(gates, gate))
+                left = _without(gates, gate)
+                inner = self.given(gate[0]).expect(rest, left) if left or any(rest) else 1.0
                 total = total + WEIGHT[gate[1]] * self._slope(i, gate[0]) * inner
         return np.asarray(total)
 
@@ -80,7 +132,7 @@ class Law:
         deviation = np.sqrt(self.cov[g][g])
         return np.asarray(orthant.ratio(self.cov[i][g], deviation) * orthant.density(self._threshold(g)))
 
-    def _at_point(self, gate: tuple[int, str], powers: Powers, gates: Gates) -> Array:
+    def _at_point(self, gate: Gate, powers: Powers, gates: Gates) -> Array:
         i = gate[0]
         if powers[i]:
             return np.zeros(())
@@ -91,16 +143,32 @@ class Law:
                 " as for two steps at correlation one",
                 hint="the NTK of step or sign does not exist; give the nonlinearity a surrogate gradient or smooth it",
             )
-        height = orthant.ratio(orthant.density(self._threshold(i)), deviation)
-        return np.asarray(height * self.given(i).expect(powers, _without(gates, gate)))
+        return np.asarray(self._height(i) * self.given(i).expect(powers, _without(gates, gate)))
+
+    def _height(self, i: int) -> Array:
+        """The density of x_i at 0."""
+        return orthant.ratio(orthant.density(self._threshold(i)), np.sqrt(self.cov[i][i]))
+
+    @property
+    def _size(self) -> int:
+        """The number of variables that are not noisy."""
+        return len(self.mean) - len(self._noisy)
+
+    def _base(self, i: int) -> tuple[int, Any]:
+        """The variable without its noise, and the variance of this."""
+        if i < self._size:
+            return i, 0.0
+        noisy = self._noisy[i - self._size]
+        return noisy.base, noisy.noise
 
     def given(self, i: int) -> Law:
-        """The law given x_i = 0 (row i stays and must not be used)."""
+        """The law given x_i = 0 (x_i stays and must not be used)."""
         if i not in self._given:
-            n = range(len(self.mean))
-            mean = [self._conditional_mean(j, i) if j != i else self.mean[i] for j in n]
-            cov = [[self._conditional_cov(j, k, i) for k in n] for j in n]
-            self._given[i] = Law(mean, cov)
+            n = range(self._size)
+            mean = [self._conditional_mean(j, i) if j != i else np.zeros(()) for j in n]
+            half = [[self._conditional_cov(j, k, i) for k in n[: j + 1]] for j in n]
+            cov = [[half[max(j, k)][min(j, k)] for k in n] for j in n]
+            self._given[i] = Law(mean, cov, self._noisy, (self, i))
         return self._given[i]
 
     def _conditional_mean(self, j: int, i: int) -> Array:
@@ -112,20 +180,61 @@ class Law:
         careful = np.sqrt(self.cov[j][j]) * ((k - side * h) + side * det / (1 + np.abs(rho)) * h)
         return np.asarray(np.where(np.abs(rho) > 0.5, careful, plain))
 
-    def _conditional_cov(self, j: int, k: int, i: int) -> Array:
+    def _conditional_cov(self, j: int, k: int, g: int) -> Array:
+        i, noise = self._base(g)
+        variance = self.cov[g][g]
+        own = self._minor(i, j) if j == k else self._cross(i, j, k)
+        kept = own if isinstance(noise, float) and noise == 0 else own + noise * self.cov[j][k]
+        return np.where(variance > 0, orthant.ratio(kept, variance), self.cov[j][k])
+
+    def _cross(self, i: int, j: int, k: int) -> Array:
+        """cov_ii cov_jk - cov_ij cov_ik"""
         if i in (j, k):
             return np.zeros(())
-        if j == k:
-            positive = self.cov[i][i] > 0
-            return np.where(positive, orthant.ratio(self.minor(i, j), self.cov[i][i]), self.cov[j][j])
-        return np.asarray(self.cov[j][k] - orthant.ratio(self.cov[i][j], self.cov[i][i]) * self.cov[i][k])
+        return orthant.cross(self.cov[i][i], self.cov[j][k], self.cov[i][j], self.cov[i][k])
 
     def minor(self, i: int, j: int) -> Array:
         """cov_ii cov_jj - cov_ij^2, accurate."""
+        (b, n), (c, m) = self._base(i), self._base(j)
+        total = self._minor(b, c)
+        if j >= self._size:
+            total = total + self.cov[b][b] * m
+        if i >= self._size:
+            total = total + (self.cov[c][c] + m) * n
+        return total
+
+    def _minor(self, i: int, j: int) -> Array:
+        """The minor of two variables without noise."""
+        if i == j:
+            return np.zeros(())
         key = (min(i, j), max(i, j))
         if key not in self._minors:
-            self._minors[key] = orthant.minor(self.cov[i][i], self.cov[j][j], self.cov[i][j])
+            self._minors[key] = self._conditional_minor(*key) if self._whole else self._first_minor(*key)
         return self._minors[key]
+
+    def _first_minor(self, i: int, j: int) -> Array:
+        return orthant.minor(self.cov[i][i], self.cov[j][j], self.cov[i][j])
+
+    def _conditional_minor(self, i: int, j: int) -> Array:
+        assert self._whole is not None
+        law, g = self._whole
+        k, noise = law._base(g)
+        variance = law.cov[g][g]
+        kept = law.determinant(i, j, k) + noise * law._minor(i, j)
+        return np.where(variance > 0, orthant.ratio(kept, variance), law._minor(i, j))
+
+    def determinant(self, i: int, j: int, k: int) -> Array:
+        """Of the covariances of three variables; eliminated from the one that leaves the least cancellation."""
+        if len({i, j, k}) < 3:
+            return np.zeros(())
+        best, most, positive = np.zeros(()), np.asarray(4 * orthant.EPS), np.asarray(True)
+        for p, q, s in ((i, j, k), (j, i, k), (k, i, j)):
+            product = self._minor(p, q) * self._minor(p, s)
+            rest = product - self._cross(p, q, s) ** 2
+            share = orthant.ratio(rest, product)
+            best = np.where(share > most, orthant.ratio(rest, self.cov[p][p]), best)
+            most, positive = np.maximum(most, share), positive & (product > 0)
+        return np.where(positive, best, 0.0)
 
     def _threshold(self, i: int) -> Array:
         return orthant.threshold(self.mean[i], np.sqrt(self.cov[i][i]))
@@ -144,12 +253,67 @@ class Law:
             (i, kind) = gates[0]
             h = self._threshold(i)
             return orthant.step_mean(h) if kind == "H" else orthant.sign_mean(h)
+        if len(gates) > 2:
+            return self._orthant(gates)
         (i, first), (j, second) = gates
         standard = self._standard(i, j)
         if first == second:
             return orthant.step_pair(*standard) if first == "H" else orthant.sign_pair(*standard)
         h = standard[1] if first == "H" else standard[0]
         return np.asarray(0.5 * (orthant.sign_mean(h) + orthant.sign_pair(*standard)))
+
+    def _orthant(self, gates: Gates) -> Array:
+        """The probability of three or four half-lines."""
+        for gate in gates:
+            if gate[1] == "S":
+                return self._by_steps(gate, (0,) * len(self.mean), gates)
+        from tensorprog.symbolic.multivariate import probability  # compiled code is loaded where it is needed
+
+        index = [i for i, _ in gates]
+        pairs = {(i, j): self._standard(index[i], index[j])[2:] for i, j in combinations(range(len(index)), 2)}
+        value, error = probability([self._threshold(i) for i in index], pairs)
+        self._doubt = self._doubt + error
+        return value
+
+    def _tied(self, i: int, j: int) -> Array:
+        """Where x_i and x_j are equal or opposite up to their means."""
+        return np.asarray((self.minor(i, j) == 0) & (self.cov[i][i] > 0) & (self.cov[j][j] > 0))
+
+    def _merged(self, g: Gate, k: Gate, mask: Array, powers: Powers, gates: Gates) -> Array:
+        """The moment, with g and k as one half-line or an interval where `mask` holds."""
+        if (g, k) not in self._parts:
+            laws = (mask, *self.mean, *(c for row in self.cov for c in row))
+            mask = np.broadcast_to(mask, np.broadcast_shapes(*map(np.shape, laws)))
+            self._parts[g, k] = (mask, self._at(mask), self._at(~mask))
+        mask, tied, rest = self._parts[g, k]
+        return _united(mask, tied._one_line(g, k, powers, gates), rest.expect(powers, gates))
+
+    def _one_line(self, g: Gate, k: Gate, powers: Powers, gates: Gates) -> Array:
+        """The moment where the variables of g and k are equal or opposite up to their means."""
+        for gate in (g, k):
+            if gate[1] == "S":
+                return self._by_steps(gate, powers, gates)
+        only_g, only_k = (self.expect(powers, _without(gates, gate)) for gate in (k, g))
+        h, other = self._threshold(g[0]), self._threshold(k[0])
+        free = self.expect(powers, _without(_without(gates, g), k))
+        interval = np.where(h + other > 0, only_g + only_k - free, 0.0)
+        return np.where(self.cov[g[0]][k[0]] > 0, np.where(h <= other, only_g, only_k), interval)
+
+    def _by_steps(self, gate: Gate, powers: Powers, gates: Gates) -> Array:
+        """sign = 2 step - 1"""
+        steps = tuple((i, "H") if (i, kind) == gate else (i, kind) for i, kind in gates)
+        return np.asarray(2 * self.expect(powers, steps) - self.expect(powers, _without(gates, gate)))
+
+    def _at(self, mask: Array) -> Law:
+        """The law of the entries where `mask` holds."""
+
+        def pick(x: Any) -> Any:
+            return x if isinstance(x, float) else np.broadcast_to(x, mask.shape)[mask]
+
+        n = range(self._size)
+        noisy = [Noisy(y.base, pick(y.sign), pick(y.const), pick(y.noise)) for y in self._noisy]
+        whole = (self._whole[0]._at(mask), self._whole[1]) if self._whole else None
+        return Law([pick(self.mean[i]) for i in n], [[pick(self.cov[i][j]) for j in n] for i in n], noisy, whole)
 
     def _sharpened(self, value: Array, powers: Powers, gates: Gates) -> Array:
         """The wedge form for two zero-mean steps on the variables themselves, near rho = -1."""
@@ -171,11 +335,32 @@ class Law:
         return sharp
 
 
+def _signed(sign: Any, x: Array) -> Array:
+    return x if isinstance(sign, float) and sign == 1 else np.asarray(sign * x)
+
+
+def _covariances(cov: Sequence[Sequence[Array]], noisy: Sequence[Noisy]) -> list[list[Array]]:
+    """Of the variables and the noisy ones after them."""
+    n = len(cov)
+    base = [*((i, 1.0) for i in range(n)), *((y.base, y.sign) for y in noisy)]
+    total = [[_signed(s, _signed(t, cov[i][j])) for j, t in base] for i, s in base]
+    for k, y in enumerate(noisy):
+        total[n + k][n + k] = np.asarray(cov[y.base][y.base] + y.noise)
+    return total
+
+
+def _united(mask: Array, inside: Array, outside: Array) -> Array:
+    """The array with `inside` where `mask` holds and `outside` elsewhere."""
+    total = np.empty(mask.shape)
+    total[mask], total[~mask] = inside, outside
+    return total
+
+
 def _less(powers: Powers, i: int) -> Powers:
     return (*powers[:i], powers[i] - 1, *powers[i + 1 :])
 
 
-def _without(gates: Gates, gate: tuple[int, str]) -> Gates:
+def _without(gates: Gates, gate: Gate) -> Gates:
     return tuple(g for g in gates if g != gate)
 
 

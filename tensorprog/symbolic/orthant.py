@@ -33,6 +33,12 @@ def minor(a: Array, b: Array, c: Array) -> Array:
     return np.where(value > 4 * EPS * ab, value, 0.0)
 
 
+def cross(a: Array, b: Array, c: Array, d: Array) -> Array:
+    """ab - cd with a relative error of some ulps."""
+    ab, cd = a * b, c * d
+    return np.asarray((ab - cd) + (_product_error(a, b, ab) - _product_error(c, d, cd)))
+
+
 def _product_error(x: Array, y: Array, xy: Array) -> Array:
     x_high, x_low = _halves(x)
     y_high, y_low = _halves(y)
