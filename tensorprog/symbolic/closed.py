@@ -53,7 +53,7 @@ class Sums:
     @property
     def most_gates(self) -> int:
         """The most half-lines in one moment."""
-        return sum(max(map(_gate_count, side), default=0) for side in (self.left, self.right))
+        return sum(max((len(_kinds(g)) for g in side), default=0) for side in (self.left, self.right))
 
     def evaluate(self, moments: Moments, params: Params) -> tuple[Array, Array]:
         """E[f g] and an estimate of its absolute error, of the common shape of the moments."""
@@ -88,16 +88,15 @@ def closed_sums(left: Expr, left_args: tuple[str, ...], right: Expr, right_args:
 
 
 def _check(a: Group, b: Group) -> None:
-    gates = _gate_count(a) + _gate_count(b)
-    if gates > MOST_GATES:
+    gates = [kind for g in (a, b) for kind in _kinds(g)]
+    if sum(kind != "D" for kind in gates) > MOST_GATES:
         raise NotClosed("more than four gates")
-    if (a.wave or b.wave) and any(k.kind for g in (a, b) for k in (*g.knots, *g.others)):
+    if gates and (a.wave or b.wave):
         raise NotClosed("a wave under a gate")
 
 
-def _gate_count(g: Group) -> int:
-    """The half-lines of a group; point masses only condition."""
-    return sum(k.kind not in ("", "D") for k in (*g.knots, *g.others))
+def _kinds(g: Group) -> list[str]:
+    return [k.kind for k in g.knots if k.kind] + [o.kind for o in g.others]
 
 
 # ---------------------------------------------------------------- one product of groups
