@@ -24,7 +24,7 @@ from tensorprog.limit.analyse import choose_output
 from tensorprog.report import Check, Derivation, describe, output_report
 
 if TYPE_CHECKING:  # these need numba and come on first use
-    from tensorprog.evaluate import Kernels
+    from tensorprog.evaluate import Kernels, Options
     from tensorprog.validation import Draw, Validation
 
 Array = NDArray[np.floating[Any]]
@@ -126,6 +126,7 @@ class Network:
         *,
         want: tuple[str, ...] = ("nngp", "ntk"),
         tier: str = "auto",
+        accuracy: float | None = None,
         samples: int = 4096,
         replicates: int = 8,
         seed: int = 0,
@@ -133,14 +134,15 @@ class Network:
     ) -> Kernels:
         """Both kernels with standard errors (`nngp_se`, `ntk_se`, None where exact) and `report`.
 
-        `tier` is "auto", "closed", "quadrature" or "sampling"; `samples`, `replicates` and `seed` are those
-        of sampling; `progress(message, fraction)` is called on long work.
+        `tier` is "auto", "closed", "quadrature" or "sampling".  What has to be sampled is sampled until the largest
+        standard error over the scale of its kernel, max se[i, j] / sqrt(K[i, i] K[j, j]), is below `accuracy`, or with
+        `replicates` independent runs of `samples` draws each.  `progress(message, fraction)` is called on long work.
         Data as `tensorprog.dataset.bind` takes it.  Raises TensorProgError for data that does not fit.
         """
         from tensorprog.evaluate import Options, evaluate
 
-        _check_options(want, tier, samples, replicates)
-        options = Options(want, tier, samples, replicates, seed, progress)
+        options = Options(want, tier, accuracy, samples, replicates, seed, progress)
+        _check_options(options)
         left, right = self._bind(x1, x2)
         rows = [_rows(self.program, self.output(output), d) for d in (left, right or left)]
         check_memory(rows[0].total * rows[1].total, len(want))
@@ -154,15 +156,31 @@ class Network:
 
         Raises TensorProgError when the output is not a number in the limit.
         """
-        from tensorprog.evaluate import scalar_limits
+        return self.estimate(x, output)[0]
 
+    def estimate(
+        self,
+        x: Any = None,
+        output: str | None = None,
+        *,
+        accuracy: float | None = None,
+        samples: int = 4096,
+        replicates: int = 8,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> tuple[Array, Array]:
+        """`value` and its standard error, zero where it is not sampled; options as for `kernels`."""
+        from tensorprog.evaluate import Options, scalar_limit
+
+        options = Options((), "auto", accuracy, samples, replicates, seed, progress)
+        _check_options(options)
         chosen = self.output(output)
         if not is_number(self.limit(output)):
             raise fail(f"output '{chosen.name}' is no number in the limit", chosen.span, "ask for its kernels")
         data = bind(self.program, x)
-        rows = np.concatenate([g.rows for g in data.groups])
-        found = scalar_limits(replace(self.program, outputs=(chosen,)), data)[chosen.name][np.argsort(rows)]
-        return found.reshape(_rows(self.program, chosen, data).shape)
+        shape = _rows(self.program, chosen, data).shape
+        value, error = scalar_limit(self.limit(output), data, options)
+        return value.reshape(shape), error.reshape(shape)
 
     def _bind(self, x1: Any, x2: Any) -> tuple[Dataset, Dataset | None]:
         left = bind(self.program, x1)
@@ -206,11 +224,13 @@ class Network:
         output: str | None = None,
         progress: Progress | None = None,
         seconds: float = STUDY_SECONDS,
+        accuracy: float | None = None,
     ) -> Validation:
         """The limit beside simulations: deviations at several widths, their slope, a verdict.
 
         What is not given of `widths` and `seeds` (networks at each width) is chosen so that the simulations take
-        about `seconds`.  Compared are both kernels, or the value of an output that is a number in the limit.
+        about `seconds`; a limit that is sampled has the `accuracy` of `kernels`.  Compared are both kernels, or the
+        value of an output that is a number in the limit.
         """
         from tensorprog.validation import affordable_widths, study
 
@@ -218,22 +238,26 @@ class Network:
             raise fail("widths and seeds must be positive numbers")
         data = bind(self.program, x)
         name = self.output(output).name
-        limits = self._limit_values(x, name)
+        limits = self._limit_values(x, name, accuracy, progress)
         if widths is None or seeds is None:
             widths, affordable = affordable_widths(self.program, name, data, seconds, widths)
             seeds = seeds or affordable
         return study(self.program, name, data, limits, widths, seeds, progress)
 
-    def _limit_values(self, x: Any, output: str) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64] | float]]:
+    def _limit_values(
+        self, x: Any, output: str, accuracy: float | None = None, progress: Progress | None = None
+    ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64] | float]]:
         """What simulation is compared with, as matrices over rows, with standard errors."""
         found: dict[str, tuple[NDArray[np.float64], NDArray[np.float64] | float]] = {}
         if is_number(self.limit(output)):
-            found["value"] = (np.asarray(self.value(x, output), dtype=np.float64).ravel(), 0.0)
+            value, error = self.estimate(x, output, accuracy=accuracy, progress=progress)
+            found["value"] = (np.asarray(value, np.float64).ravel(), np.asarray(error, np.float64).ravel())
         if not self.program.inputs:
             return found
         from tensorprog.evaluate import Options, evaluate
 
-        kernels = evaluate(self.limit(output), bind(self.program, x), None, Options())
+        options = Options(accuracy=accuracy, progress=progress)
+        kernels = evaluate(self.limit(output), bind(self.program, x), None, options)
         for kind, k, se in (("nngp", kernels.nngp, kernels.nngp_se), ("ntk", kernels.ntk, kernels.ntk_se)):
             if k is not None:
                 found[kind] = (k, 0.0 if se is None else se)
@@ -246,13 +270,15 @@ def is_number(limit: Limit) -> bool:
     return not limit.is_vector and (var not in limit.random or limit.powers[var] != 0)
 
 
-def _check_options(want: tuple[str, ...], tier: str, samples: int, replicates: int) -> None:
-    if tier not in TIERS:
-        raise fail(f"there is no tier '{tier}'", hint=f"tiers: {', '.join(TIERS)}")
-    if not set(want) <= {"nngp", "ntk"} or isinstance(want, str):
-        raise fail(f"want = {want!r} is no tuple of 'nngp' and 'ntk'")
-    if samples < 2 or replicates < 2:
+def _check_options(options: Options) -> None:
+    if options.tier not in TIERS:
+        raise fail(f"there is no tier '{options.tier}'", hint=f"tiers: {', '.join(TIERS)}")
+    if isinstance(options.want, str) or not set(options.want) <= {"nngp", "ntk"}:
+        raise fail(f"want = {options.want!r} is no tuple of 'nngp' and 'ntk'")
+    if options.samples < 2 or options.replicates < 2:
         raise fail("samples and replicates must be at least 2")
+    if options.accuracy is not None and not options.accuracy > 0:
+        raise fail(f"an accuracy must be positive, not {options.accuracy}")
 
 
 def _check_finite(kernels: Kernels, output: Output) -> None:

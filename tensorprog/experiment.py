@@ -66,16 +66,17 @@ class Experiment:
 
 
 def experiment(
-    net: Network, data: Labelled, output: str | None, seconds: float, examples: int | None, progress: Progress
+    net: Network, data: Labelled, output: str | None, seconds: float, examples: int | None, progress: Progress,
+    accuracy: float | None = None,
 ) -> Experiment:
     """Evaluates both kernels on as many examples as fit into `seconds` (or on `examples`) and predicts a third.
 
     A kernel that cannot predict leaves its reason in `failures`.
     """
-    n = min(len(data), examples or _affordable(net, data, output, seconds, progress))
+    n = min(len(data), examples or _affordable(net, data, output, seconds, progress, accuracy))
     chosen = data.first(n)
     start = time.perf_counter()
-    kernels = net.kernels(chosen.x, output=output, progress=progress)
+    kernels = net.kernels(chosen.x, output=output, accuracy=accuracy, progress=progress)
     elapsed = time.perf_counter() - start
     train = round(n * TRAIN_SHARE) * (chosen.targets.size // n)
     found = Experiment(chosen, train, kernels, elapsed, {}, {})
@@ -85,12 +86,14 @@ def experiment(
     return found
 
 
-def _affordable(net: Network, data: Labelled, output: str | None, seconds: float, progress: Progress) -> int:
+def _affordable(
+    net: Network, data: Labelled, output: str | None, seconds: float, progress: Progress, accuracy: float | None
+) -> int:
     """How many examples fit into the time, from the growth a + b n^2 of the time of small trials."""
     last_n, last, growth = 0, 0.0, math.inf
     for n in TRIALS:
         progress(f"timing {n} examples", 0.0)
-        elapsed = _time_of(net, data.first(n), output)
+        elapsed = _time_of(net, data.first(n), output, accuracy)
         if n > last_n > 0:
             growth = max(1e-9, (elapsed - last) / (n**2 - last_n**2))
         last_n, last = n, elapsed
@@ -100,9 +103,9 @@ def _affordable(net: Network, data: Labelled, output: str | None, seconds: float
     return int(min(MOST, max(LEAST, affordable)))
 
 
-def _time_of(net: Network, data: Labelled, output: str | None) -> float:
+def _time_of(net: Network, data: Labelled, output: str | None, accuracy: float | None) -> float:
     start = time.perf_counter()
-    net.kernels(data.x, output=output)
+    net.kernels(data.x, output=output, accuracy=accuracy)
     return time.perf_counter() - start
 
 

@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from tensorprog.cli.data import HELP, read_data
-from tensorprog.cli.options import chosen, program_options
+from tensorprog.cli.options import chosen, program_options, sampling_options
 from tensorprog.files import written_whole
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ ARRAYS = ("nngp", "ntk", "nngp_se", "ntk_se")
 @click.option("--only", type=click.Choice(["nngp", "ntk"]), help="One of the kernels.")
 @click.option("--tier", type=click.Choice(["auto", "closed", "quadrature", "sampling"]), default="auto",
               show_default=True, help="How Gaussian expectations are evaluated.")
-@click.option("--samples", type=click.IntRange(2), default=4096, show_default=True, help="Samples of a replicate.")
-@click.option("--replicates", type=click.IntRange(2), default=8, show_default=True, help="Replicates of sampling.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of sampling.")
+@sampling_options
 @click.option("--out", type=click.Path(path_type=Path), help="Write the kernels to this .npz file.")
 def command(
     data: str | None, data2: str | None, n: int | None, only: str | None, out: Path | None, **options: Any
@@ -37,25 +35,27 @@ def command(
     """Evaluate the NNGP and NTK kernels on data; print a summary, write them with --out."""
     from tensorprog.api import is_number
 
-    sampling = {name: options.pop(name) for name in ("tier", "samples", "replicates", "seed")}
+    tier = options.pop("tier")
+    sampling = {name: options.pop(name) for name in ("accuracy", "samples", "replicates", "seed")}
     choice = chosen(**options)
     net = choice.network()
     left, right = read_data(data, net.program, n), read_data(data2, net.program, n)
     start = time.perf_counter()
     with choice.console.progress() as progress:
         found = net.kernels(left, right, choice.output, want=(only,) if only else ("nngp", "ntk"),
-                            progress=progress, **sampling)
+                            tier=tier, progress=progress, **sampling)
+        number = is_number(net.limit(choice.output))
+        value, error = net.estimate(left, choice.output, progress=progress, **sampling) if number else (None, None)
     seconds = time.perf_counter() - start
-    value = net.value(left, choice.output) if is_number(net.limit(choice.output)) else None
     if out is not None:
         _write(out, found)
     choice.console.notes(net.limit(choice.output).notes)
-    if value is not None:
-        choice.console.say(f"value in the limit: {value}")
+    if value is not None and error is not None:
+        choice.console.say(f"value in the limit: {value}{standard_error(error)}")
     choice.console.say("\n".join(_summary(found, seconds)))
     choice.console.remark(str(found.report))
     choice.console.result({"seconds": seconds, "out": None if out is None else str(out),
-                           "value": value, **_data(found)})
+                           "value": value, "value_se": error, **_data(found)})
 
 
 def _write(out: Path, found: Kernels) -> None:
@@ -64,14 +64,19 @@ def _write(out: Path, found: Kernels) -> None:
         np.savez(file, **arrays)
 
 
+def standard_error(se: Any) -> str:
+    """What is said of standard errors beside a result; nothing where it is exact."""
+    return "" if se is None or not np.any(se) else f"   standard error up to {np.max(se):.2e}"
+
+
 def _summary(found: Kernels, seconds: float) -> list[str]:
     lines = []
     for name in ("nngp", "ntk"):
         k, se = getattr(found, name), getattr(found, f"{name}_se")
         if k is not None:
-            error = "" if se is None else f"   standard error up to {np.max(se):.2e}"
             shape = " x ".join(map(str, k.shape))
-            lines.append(f"{name.upper():<5} {shape}   from {k.min():.6g} to {k.max():.6g}, mean {k.mean():.6g}{error}")
+            numbers = f"from {k.min():.6g} to {k.max():.6g}, mean {k.mean():.6g}"
+            lines.append(f"{name.upper():<5} {shape}   {numbers}{standard_error(se)}")
     return [*lines, f"evaluated in {seconds:.2f} s"]
 
 

@@ -60,6 +60,26 @@ def program_options(command: Command) -> Command:
     return spoken(command)
 
 
+def sampling_options(command: Command) -> Command:
+    """Adds --accuracy, --samples, --replicates and --seed."""
+    for option in (
+        click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of sampling."),
+        click.option("--replicates", type=click.IntRange(2), default=8, show_default=True,
+                     help="Replicates of sampling."),
+        click.option("--samples", type=click.IntRange(2), default=4096, show_default=True,
+                     help="Samples of a replicate."),
+        accuracy_option,
+    ):
+        command = option(command)
+    return command
+
+
+accuracy_option = click.option(
+    "--accuracy", type=click.FloatRange(0, min_open=True), metavar="EPS",
+    help="Sample until the largest standard error is below EPS times the scale of its kernel.",
+)
+
+
 def chosen(
     file: Path, settings: tuple[str, ...], program: str | None, output: str | None, quiet: bool, as_json: bool
 ) -> Chosen:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, final
 import click
 
 from tensorprog.cli.console import Console, Progress
-from tensorprog.cli.options import chosen, program_options
+from tensorprog.cli.kernel import standard_error
+from tensorprog.cli.options import accuracy_option, chosen, program_options
 from tensorprog.loading import BUNDLED, bundled
 
 if TYPE_CHECKING:
@@ -28,7 +29,10 @@ FEW = 30
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True,
               help="Time for the evaluation of the kernels, and again for the simulations.")
 @click.option("--plot", type=click.Path(path_type=Path), help="The picture (default: PROGRAM.png).")
-def command(data: str, n: int | None, seconds: float, plot: Path | None, **options: Any) -> int:
+@accuracy_option
+def command(
+    data: str, n: int | None, seconds: float, plot: Path | None, accuracy: float | None, **options: Any
+) -> int:
     """Check a program, print its recursion, predict with its kernels, compare them with simulations."""
     choice = chosen(**options)
     net = choice.network()
@@ -39,7 +43,7 @@ def command(data: str, n: int | None, seconds: float, plot: Path | None, **optio
         picture = plot or Path(f"{net.program.name}.png")
         if len(names) > 1:
             picture = picture.with_name(f"{picture.stem}_{name}{picture.suffix}")
-        results[name] = _run(_Task(net, name, data, n, seconds, picture), choice.console)
+        results[name] = _run(_Task(net, name, data, n, seconds, accuracy, picture), choice.console)
     verdicts = [result["validation"]["verdict"] for result in results.values()]
     choice.console.result({"program": net.program.name, "outputs": results})
     return 1 if "disagrees" in verdicts else 0
@@ -55,6 +59,7 @@ class _Task:
     data: str
     n: int | None
     seconds: float
+    accuracy: float | None
     picture: Path
 
 
@@ -72,8 +77,11 @@ def _run(task: _Task, console: Console) -> dict[str, Any]:
             console.say("\n".join(_lines(found)))
             console.remark(str(found.kernels.report))
         if is_number(net.limit(output)):
-            console.say(f"\n{output} in the limit: {net.value(x, output)}")
-        validation = net.validate(x, output=output, progress=progress, seconds=task.seconds)
+            value, error = net.estimate(x, output, accuracy=task.accuracy, progress=progress)
+            console.say(f"\n{output} in the limit: {value}{standard_error(error)}")
+        validation = net.validate(
+            x, output=output, progress=progress, seconds=task.seconds, accuracy=task.accuracy
+        )
     console.say(f"\nsimulation of {output}\n{validation}")
     _picture(task, found, validation)
     console.remark(f"picture: {task.picture}")
@@ -85,7 +93,7 @@ def _experiment(task: _Task, progress: Progress) -> Experiment:
     from tensorprog.experiment import experiment
 
     data = bundled(task.data, task.net.program)
-    return experiment(task.net, data, task.output, task.seconds, task.n, progress)
+    return experiment(task.net, data, task.output, task.seconds, task.n, progress, task.accuracy)
 
 
 def _lines(found: Experiment) -> list[str]:

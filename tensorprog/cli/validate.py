@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tensorprog.cli.data import HELP, read_or_draw
-from tensorprog.cli.options import chosen, program_options
+from tensorprog.cli.options import accuracy_option, chosen, program_options
 
 EXAMPLES = 4
 
@@ -37,16 +37,17 @@ class Widths(click.ParamType[tuple[int, ...]]):
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True,
               help="Time for the simulations, where widths or seeds are not given.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Write a picture of the convergence.")
+@accuracy_option
 def command(
     data: str | None, n: int, widths: tuple[int, ...] | None, seeds: int | None, seconds: float, plot: Path | None,
-    **options: Any,
+    accuracy: float | None, **options: Any,
 ) -> int:
     """Compare the limit with simulations over a range of widths; exit with 1 when they disagree."""
     choice = chosen(**options)
     net = choice.network()
     x = read_or_draw(data, net.program, n)
     with choice.console.progress() as progress:
-        found = net.validate(x, widths, seeds, choice.output, progress, seconds)
+        found = net.validate(x, widths, seeds, choice.output, progress, seconds, accuracy)
     if plot is not None:
         from tensorprog.pictures import save_picture
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,31 +11,16 @@ from numpy.typing import NDArray
 from tensorprog.dataset import Dataset, Group
 from tensorprog.errors import TensorProgError, fail
 from tensorprog.evaluate import analytic
-from tensorprog.evaluate.tape import Tape
+from tensorprog.evaluate.options import Options
 from tensorprog.ir import expr as ex
-from tensorprog.ir.program import Linear, Program
-from tensorprog.ir.tables import count
-from tensorprog.limit.analyse import Limit, analyse
+from tensorprog.ir.program import Linear
+from tensorprog.limit.analyse import Limit
 from tensorprog.limit.moments import Moments, Unservable
 
+if TYPE_CHECKING:
+    from tensorprog.evaluate.sampling import Sampled
+
 Floats = NDArray[np.float64]
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What to compute and how.
-
-    `tier`: "auto", "closed", "quadrature" or "sampling".  `samples` draws in each of `replicates` independent
-    repetitions serve the sampling tier.  `progress(message, fraction)` is called as the work goes on.
-    """
-
-    want: tuple[str, ...] = ("nngp", "ntk")
-    tier: str = "auto"
-    samples: int = 4096
-    replicates: int = 8
-    seed: int = 0
-    progress: Callable[[str, float], None] | None = None
 
 
 @final
@@ -183,14 +167,14 @@ def _sampled(
     from tensorprog.evaluate.sampling import sample
 
     joined = left if right is None else join(left, right)
-    draw = (limit, joined, options.samples, options.replicates, options.seed, options.progress)
     try:
-        found = sample(*draw, want)
+        found = sample(limit, joined, options, want)
     except TensorProgError as error:
         if want != ("nngp", "ntk"):
             raise
         reason += f"; there is no NTK: {error.diagnostics[0].message}"
-        found = sample(*draw, ("nngp",))
+        found = sample(limit, joined, options, ("nngp",))
+    reason = "; ".join((reason, *found.notes))
     first = analytic.output_rows(limit, left)
     rows = cols = np.arange(first)
     if right is not None:
@@ -199,58 +183,22 @@ def _sampled(
     def cut(k: Floats | None) -> Floats | None:
         return None if k is None else k[np.ix_(rows, cols)]
 
-    worst = max((float(np.max(s)) for s in (found.nngp_se, found.ntk_se) if s is not None and s.size), default=0.0)
-    report = Report((Row("all expectations of the program", "sampling", worst),), reason)
-    return Kernels(cut(found.nngp), cut(found.ntk), cut(found.nngp_se), cut(found.ntk_se), report)
+    return Kernels(
+        cut(found.nngp), cut(found.ntk), cut(found.nngp_se), cut(found.ntk_se), Report(_sampled_rows(found), reason)
+    )
+
+
+def _sampled_rows(found: Sampled) -> tuple[Row, ...]:
+    """What was integrated, and the kernels that are means over draws."""
+    rows = [Row(describe(e), e.tier, error) for e, error in found.integrated]
+    over = f"over draws of {', '.join(found.drawn)}" if found.drawn else "over draws of scalars"
+    for name, se in (("NNGP", found.nngp_se), ("NTK", found.ntk_se)):
+        if se is not None and se.any():
+            rows.append(Row(f"{name} {over}", "sampling", float(np.max(se))))
+    return tuple(rows)
 
 
 def join(left: Dataset, right: Dataset) -> Dataset:
     """The examples of both, those of `right` after those of `left`."""
     shifted = tuple(Group(g.sizes, g.batch, g.rows + left.count) for g in right.groups)
     return Dataset(left.groups + shifted, left.count + right.count)
-
-
-def scalar_limits(program: Program, data: Dataset | None = None) -> dict[str, Floats]:
-    """The limits of the scalar outputs that become deterministic (avg, dot / n): [examples, elements] each."""
-    found: dict[str, Floats] = {}
-    for output in program.outputs:
-        limit = analyse(program, output.name)
-        power = limit.powers[limit.output_var]
-        if limit.is_vector or (limit.output_var in limit.random and power == 0):
-            continue
-        if power != 0:  # it vanishes
-            found[output.name] = np.zeros((data.count if data else 1, _elements(limit, data)))
-            continue
-        try:
-            found[output.name] = _deterministic(limit, data)
-        except Unservable:
-            found[output.name] = _sampled_scalar(limit, data)
-    return found
-
-
-def _elements(limit: Limit, data: Dataset | None) -> int:
-    axes = limit.program.var(limit.output_var).axes
-    return count(axes, data.groups[0].sizes if data else {})
-
-
-def _sampled_scalar(limit: Limit, data: Dataset | None) -> Floats:
-    from tensorprog.evaluate.sampling import sample
-
-    options = Options()
-    whole = data or Dataset((Group({}, {}, np.zeros(1, dtype=np.int64)),), 1)
-    found = sample(limit, whole, options.samples, options.replicates, options.seed, None, ())
-    value: Floats = found.scalars[limit.output][0]
-    return value.reshape(whole.count, -1)
-
-
-def _deterministic(limit: Limit, data: Dataset | None) -> Floats:
-    groups = data.groups if data is not None else (Group({}, {}, np.zeros(1, dtype=np.int64)),)
-    parts = []
-    for g in groups:
-        tape = Tape(limit, Moments(limit), (g.sizes, g.sizes))
-        axes = limit.program.var(limit.output_var).axes
-        key, slots = tape.scalar(limit.output_var, np.arange(count(axes, g.sizes)))
-        tape.build()
-        run = analytic.run_single(analytic.Single(tape, tape.ordered()), analytic.data_families(limit, g), len(g), {})
-        parts.append(run.values[key][slots].T)
-    return np.concatenate(parts)

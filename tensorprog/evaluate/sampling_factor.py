@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, lapack, solve_triangular
+from scipy.linalg import lapack, solve_triangular
 from scipy.special import ndtri
 from scipy.stats import qmc
 
@@ -27,9 +27,6 @@ TOLERANCE = 1e-12
 
 QUASI_DIMENSIONS = 1024
 """So many innovations come from a Sobol sequence; later ones are pseudo-random."""
-
-MATCHED = 0.25
-"""Innovations have exact sample moments as long as there are fewer than this part of the samples."""
 
 
 class Growing:
@@ -58,31 +55,20 @@ class Growing:
 class Innovations:
     """A stream of independent standard normal rows [M].
 
-    The first rows are a scrambled Sobol sequence.  As long as there are few, each row is made orthogonal to
-    the constant and to all rows before, with mean square 1: sample covariances of combinations are then exact.
+    The first rows are a scrambled Sobol sequence.  They are used as they are: giving them exact sample moments lowers
+    the variance little and costs a bias of the order of dimensions / samples.
     """
 
     def __init__(self, samples: int, expected: int, seed: np.random.SeedSequence) -> None:
         self.rng = np.random.default_rng(seed)
         self.quasi = sobol_points(samples, min(expected, QUASI_DIMENSIONS), self.rng)
         self.samples, self.drawn = samples, 0
-        self.basis = Growing(samples)
 
     def draw(self, count: int) -> Floats:
         """The next rows, [count, M]."""
         quasi: Floats = ndtri(self.quasi[self.drawn : self.drawn + count])
-        fresh = np.concatenate([quasi, self.rng.standard_normal((count - len(quasi), self.samples))])
         self.drawn += count
-        return self._matched(fresh) if self.drawn <= MATCHED * self.samples else fresh
-
-    def _matched(self, rows: Floats) -> Floats:
-        basis = self.basis.values
-        rows = rows - rows.mean(axis=1, keepdims=True)
-        rows -= (rows @ basis.T / self.samples) @ basis
-        factor = cholesky(rows @ rows.T / self.samples, lower=True)
-        rows = solve_triangular(factor, rows, lower=True)
-        self.basis.append(rows)
-        return rows
+        return np.concatenate([quasi, self.rng.standard_normal((count - len(quasi), self.samples))])
 
 
 def sobol_points(samples: int, dimensions: int, rng: np.random.Generator) -> Floats:

@@ -15,9 +15,11 @@ from typing import final
 import numpy as np
 
 from tensorprog.evaluate.sampling_factor import Factor, Floats, Ints
-from tensorprog.finite.forward import State, take
+from tensorprog.evaluate.sampling_moments import Integrals
+from tensorprog.evaluate.sampling_terms import Terms, product, sampled
+from tensorprog.evaluate.sampling_values import Values
 from tensorprog.ir.expr import evaluate
-from tensorprog.ir.program import Inner, MatMul, Program, Read
+from tensorprog.ir.program import Inner, MatMul, Program
 from tensorprog.ir.schedule import Step
 from tensorprog.limit.analyse import Limit
 from tensorprog.limit.parity import CONSTANT, Characters
@@ -81,63 +83,62 @@ def gaussian_groups(program: Program) -> dict[str, frozenset[str]]:
 @final
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Elements of one random family: draws of the two vectors, [rows, M] each."""
+    """Elements of one random family for all examples of a group, element-major: the terms of the two vectors."""
 
     name: str
-    left: Floats
-    right: Floats
-
-    def chosen(self, which: Ints) -> Rows:
-        """Some of the rows."""
-        return Rows(self.name, self.left[which], self.right[which])
+    group: int
+    elements: int
+    left: Terms
+    right: Terms
 
 
-def rows_of(step: Step, state: State) -> Rows:
-    """The rows of the elements of a step for all examples, element-major."""
-    op = step.instr.op
+def rows_of(step: Step, values: Values) -> Rows:
+    """The rows of the elements of a step."""
+    op, size = step.instr.op, len(step.elements)
     assert isinstance(op, Inner)
-    left = _flat(op.left, step, state)
-    right = np.ones((1, 1)) if op.right is None else _flat(op.right, step, state)
-    return Rows(step.instr.var.name, left, np.broadcast_to(right, left.shape))
+    sides = [
+        sampled(np.ones((size, 1, 1))) if r is None else values.vectors(r.var, values.state.plan.elements(step, r))
+        for r in (op.left, op.right)
+    ]
+    return Rows(step.instr.var.name, values.group, size, sides[0], sides[1])
 
 
-def _flat(read: Read, step: Step, state: State) -> Floats:
-    values = take(state.value(read.var), state.plan.elements(step, read))
-    return np.asarray(values.reshape(-1, values.shape[-1]), dtype=np.float64)
-
-
-def covariance(a: Rows, b: Rows, laws: Laws) -> Floats:
+def covariance(a: Rows, b: Rows, laws: Laws, integrals: Integrals) -> Floats:
     """Cov(s, t) for all pairs of rows."""
     one, two = laws[a.name], laws[b.name]
     factor = one.scale * two.scale
+
+    def moment(u: Terms, v: Terms) -> Floats:
+        return integrals.moment(u, a.elements, a.group, v, b.elements, b.group)
+
     if not one.characters.times(two.characters).has_mean:
-        return np.zeros((len(a.left), len(b.left)))
+        return np.zeros((a.elements * integrals.examples[a.group], b.elements * integrals.examples[b.group]))
     if not (one.left | two.left) & (one.right | two.right):
-        return factor * _mean(a.left, b.left) * _mean(a.right, b.right)
+        return factor * moment(a.left, b.left) * moment(a.right, b.right)
     if not (one.left | two.right) & (one.right | two.left):
-        return factor * _mean(a.left, b.right) * _mean(a.right, b.left)
-    return factor * _mean(a.left * a.right, b.left * b.right)
-
-
-def _mean(a: Floats, b: Floats) -> Floats:
-    result: Floats = a @ b.T / a.shape[1]
-    return result
+        return factor * moment(a.left, b.right) * moment(a.right, b.left)
+    return factor * moment(product(a.left, a.right), product(b.left, b.right))
 
 
 class RandomInners:
     """The random inner products drawn so far, one number each."""
 
-    def __init__(self, laws: Laws, rng: np.random.Generator) -> None:
-        self.laws, self.rng = laws, rng
+    def __init__(self, laws: Laws, integrals: Integrals, rng: np.random.Generator) -> None:
+        self.laws, self.integrals, self.rng = laws, integrals, rng
         self.factor = Factor(1)
-        self.pivots: list[Rows] = []
+        self.known: list[Rows] = []
+        self.pivots: Ints = np.zeros(0, dtype=np.int64)
 
     def draw(self, rows: Rows) -> Floats:
         """One draw of these, conditional on those before."""
-        own = covariance(rows, rows, self.laws)
-        known = [covariance(rows, p, self.laws) for p in self.pivots]
-        cross = np.concatenate([np.zeros((len(own), 0)), *known], axis=1)
-        values, chosen = self.factor.extend(own, cross, lambda count: self.rng.standard_normal((count, 1)))
-        if len(chosen):
-            self.pivots.append(rows.chosen(chosen))
+        own = covariance(rows, rows, self.laws, self.integrals)
+        parts = [covariance(rows, p, self.laws, self.integrals) for p in self.known]
+        cross = np.concatenate([np.zeros((len(own), 0)), *parts], axis=1)
+        self.known.append(rows)
+        if self.integrals.dry:
+            return np.ones(len(own))
+        values, chosen = self.factor.extend(
+            own, cross[:, self.pivots], lambda count: self.rng.standard_normal((count, 1))
+        )
+        self.pivots = np.append(self.pivots, cross.shape[1] + chosen)
         return values[:, 0]

@@ -17,7 +17,9 @@ from scipy.sparse import csr_matrix
 
 from tensorprog.evaluate.sampling_factor import Floats
 from tensorprog.evaluate.sampling_inners import Laws, Rows, covariance, is_fresh, rows_of
-from tensorprog.evaluate.sampling_products import Contributions, contributions_of, mixed
+from tensorprog.evaluate.sampling_moments import Integrals
+from tensorprog.evaluate.sampling_products import Contributions, mixed, uses_of
+from tensorprog.evaluate.sampling_values import Values
 from tensorprog.finite.forward import State, take
 from tensorprog.ir.expr import evaluate
 from tensorprog.ir.program import Inner, Linear, MatMul, Term
@@ -94,9 +96,12 @@ def _back(name: str, term: Term, weight: Floats, limit: Limit, state: State) -> 
     return result.swapaxes(0, 1)
 
 
-def output_covariance(limit: Limit, leaves: frozenset[str], states: Sequence[State], laws: Laws) -> Floats:
+def output_covariance(
+    limit: Limit, leaves: frozenset[str], groups: Sequence[Values], laws: Laws, integrals: Integrals
+) -> Floats:
     """E[f f'] over all groups, [samples, samples], samples group by group, example by example."""
-    parts = [_parts(limit, leaves, state, laws) for state in states]
+    parts = [_parts(limit, leaves, values, laws) for values in groups]
+    states = [values.state for values in groups]
     axes = limit.program.var(limit.output_var).axes
     sizes = [count(axes, state.env) * state.group.examples for state in states]
     ends = np.cumsum(sizes)
@@ -104,7 +109,7 @@ def output_covariance(limit: Limit, leaves: frozenset[str], states: Sequence[Sta
     for g, h in itertools.product(range(len(states)), repeat=2):
         block = total[ends[g] - sizes[g] : ends[g], ends[h] - sizes[h] : ends[h]]
         for a, b in itertools.product(parts[g], parts[h]):
-            block += a.weight @ a.covariance(b) @ b.weight.T
+            block += a.weight @ a.covariance(b, integrals) @ b.weight.T
     return total
 
 
@@ -117,11 +122,11 @@ class Readout:
     rows: Rows
     laws: Laws
 
-    def covariance(self, other: Readout | Bias) -> Floats:
+    def covariance(self, other: Readout | Bias, integrals: Integrals) -> Floats:
         """Cov(s, t) for all pairs of rows."""
         if isinstance(other, Bias):
             return np.zeros((self.weight.shape[1], other.weight.shape[1]))
-        return covariance(self.rows, other.rows, self.laws)
+        return covariance(self.rows, other.rows, self.laws, integrals)
 
 
 @final
@@ -133,24 +138,25 @@ class Bias:
     name: str
     contributions: Contributions
 
-    def covariance(self, other: Readout | Bias) -> Floats:
+    def covariance(self, other: Readout | Bias, integrals: Integrals) -> Floats:
         """Cov(s, t) for all pairs of rows."""
         if isinstance(other, Readout) or other.name != self.name:
             return np.zeros((self.weight.shape[1], other.weight.shape[1]))
         return mixed(self.contributions, other.contributions, np.ones((1, 1)))
 
 
-def _parts(limit: Limit, leaves: frozenset[str], state: State, laws: Laws) -> list[Readout | Bias]:
+def _parts(limit: Limit, leaves: frozenset[str], values: Values, laws: Laws) -> list[Readout | Bias]:
     parts: list[Readout | Bias] = []
+    state = values.state
     for name, weight in weights_of(limit, leaves, state).items():
         instr = limit.program.instr(name)
         step = Step(instr, np.flatnonzero(weight.any(axis=(0, 2))))
         weight = weight[:, step.elements]
         if isinstance(instr.op, MatMul):
             gain = float(evaluate(limit.gains[name], state.env))
-            parts.append(Bias(_flat(weight, False), instr.op.weight, contributions_of(step, state, gain)[0]))
+            parts.append(Bias(_flat(weight, False), instr.op.weight, uses_of(step, values, gain, 0).contributions))
         elif isinstance(instr.op, Inner):
-            parts.append(Readout(_flat(weight, True), rows_of(step, state), laws))
+            parts.append(Readout(_flat(weight, True), rows_of(step, values), laws))
     return parts
 
 

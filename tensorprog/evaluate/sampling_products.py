@@ -16,7 +16,11 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from tensorprog.errors import TensorProgError, fail
-from tensorprog.evaluate.sampling_factor import Bools, Factor, Floats, Growing, Ints
+from tensorprog.evaluate.sampling_factor import Bools, Factor, Floats, Ints
+from tensorprog.evaluate.sampling_moments import Integrals
+from tensorprog.evaluate.sampling_nodes import Part, Rows, as_terms
+from tensorprog.evaluate.sampling_terms import Block, Class, Matrix, Terms, collected
+from tensorprog.evaluate.sampling_values import Values
 from tensorprog.finite.forward import State, weight_elements
 from tensorprog.ir.program import Instr, MatMul
 from tensorprog.ir.schedule import Step
@@ -39,19 +43,6 @@ class Contributions:
         """Whether no row has several contributions."""
         return len(np.unique(self.row)) == len(self.row)
 
-    def restricted(self, chosen: Ints) -> Contributions:
-        """Only the chosen rows, renumbered in that order."""
-        position = np.full(self.rows, -1)
-        position[chosen] = np.arange(len(chosen))
-        row = position[self.row]
-        keep = row >= 0
-        return Contributions(len(chosen), row[keep], self.element[keep], self.source[keep], self.coef[keep])
-
-    def compact(self) -> tuple[Contributions, Ints]:
-        """The same over only those vectors that are used, and which they are."""
-        used, source = np.unique(self.source, return_inverse=True)
-        return Contributions(self.rows, self.row, self.element, source.reshape(-1), self.coef), used
-
     def joined(self, other: Contributions, shift: int) -> Contributions:
         """These rows, then those of `other`, whose vectors are numbered from `shift`."""
         return Contributions(
@@ -63,33 +54,92 @@ class Contributions:
         )
 
 
-NONE = np.zeros(0, dtype=np.int64)
-EMPTY = Contributions(0, NONE, NONE, NONE, np.zeros(0))
-
 
 class Products:
-    """Everything drawn so far that one matrix was multiplied with; see the head of this module."""
+    """Everything so far that one matrix was multiplied with; see the head of this module.
 
-    def __init__(self, samples: int) -> None:
-        self.factor = Factor(samples)
-        self.pivots = EMPTY
-        self.vectors: Growing | None = None
+    Rows of an integrated matrix are not drawn: their covariance is in `integrals`.
+    """
 
-    def draw(self, step: Step, state: State, gain: float, draws: Callable[[int], Floats]) -> Floats:
+    def __init__(self, matrix: Matrix, integrals: Integrals, samples: int | None) -> None:
+        self.matrix, self.integrals = matrix, integrals
+        self.factor = None if samples is None else Factor(samples)
+        self.rows = 0
+        self.pivots: Ints = np.zeros(0, dtype=np.int64)
+        self.uses: list[Uses] = []
+
+    def draw(self, step: Step, values: Values, gain: float, draws: Callable[[int], Floats]) -> Floats:
         """The elements of a step, [elements, examples, M]."""
-        contributions, vectors, norm = contributions_of(step, state, gain)
-        if self.vectors is None:
-            self.vectors = Growing(vectors.shape[1])
-        own = mixed(contributions, contributions, vectors @ vectors.T / norm)
-        if not np.isfinite(own).all():
-            raise not_finite(culprit(step, state))
-        cross = mixed(contributions, self.pivots, vectors @ self.vectors.values.T / norm)
-        values, chosen = self.factor.extend(own, cross, draws)
-        added, used = contributions.restricted(chosen).compact()
-        self.pivots = self.pivots.joined(added, len(self.vectors.values))
-        self.vectors.append(vectors[used])
-        shaped = values.reshape(len(step.elements), -1, values.shape[-1])
-        return np.broadcast_to(shaped, (len(shaped), state.group.examples, shaped.shape[-1]))
+        assert self.factor is not None
+        own, cross = self._covariance(step, values, gain)
+        if self.integrals.dry:
+            return np.ones((len(step.elements), values.state.group.examples, self.factor.innovations.values.shape[1]))
+        drawn, chosen = self.factor.extend(own, cross[:, self.pivots], draws)
+        self.pivots = np.append(self.pivots, self.rows - len(own) + chosen)
+        shaped = drawn.reshape(len(step.elements), -1, drawn.shape[-1])
+        return np.broadcast_to(shaped, (len(shaped), values.state.group.examples, shaped.shape[-1]))
+
+    def integrate(self, step: Step, values: Values, gain: float, of: Class) -> Terms:
+        """The elements of a step as nodes."""
+        own, cross = self._covariance(step, values, gain)
+        numbers = self.integrals.rows.setdefault(self.matrix, Rows()).add(own, cross)
+        row = numbers.reshape(len(step.elements), -1)
+        column = np.broadcast_to(row, (len(row), values.state.group.examples)).ravel()
+        nodes = self.integrals.nodes(of, values.group)
+        return as_terms(nodes.add(np.zeros(len(column)), {self.matrix: Part(column, np.ones(len(column)))}), of)
+
+    def _covariance(self, step: Step, values: Values, gain: float) -> tuple[Floats, Floats]:
+        """The covariance of new rows with themselves and with all rows before."""
+        new = uses_of(step, values, gain, self.rows)
+        own = self._between(new, new)
+        if not (self.integrals.dry or np.isfinite(own).all()):
+            raise not_finite(culprit(step, values.state))
+        cross = np.zeros((len(own), self.rows))
+        for old in self.uses:
+            cross[:, old.rows] = self._between(new, old)
+        self._remember(new)
+        self.rows += len(own)
+        return own, cross
+
+    def _between(self, a: Uses, b: Uses) -> Floats:
+        if a.terms is None or b.terms is None:
+            return mixed(a.contributions, b.contributions, np.ones((1, 1)))
+        left, right = (a.terms, a.vectors, a.group), (b.terms, b.vectors, b.group)
+        gram = self.integrals.shared((a.group, a.key, b.group, b.key), lambda: self.integrals.moment(*left, *right))
+        return mixed(a.contributions, b.contributions, gram)
+
+    def _remember(self, new: Uses) -> None:
+        for k, old in enumerate(self.uses):
+            if old.group == new.group and (old.terms is None) == (new.terms is None):
+                self.uses[k] = old.joined(new, self.integrals.examples[new.group])
+                return
+        self.uses.append(new)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """Rows of a matrix, of one group: which they are, their contributions and the vectors of these (None: 1).
+
+    Equal vectors have equal keys.
+    """
+
+    group: int
+    key: tuple[tuple[str, bytes], ...]
+    rows: Ints
+    contributions: Contributions
+    terms: Terms | None
+    vectors: int
+
+    def joined(self, other: Uses, examples: int) -> Uses:
+        """These rows, then those of `other`."""
+        rows = np.append(self.rows, other.rows)
+        if self.terms is None or other.terms is None:
+            return Uses(self.group, (), rows, self.contributions.joined(other.contributions, 0), None, 1)
+        moved = tuple(Block(b.shape, b.elem + self.vectors, b.nodes, b.coef) for b in other.terms)
+        contributions = self.contributions.joined(other.contributions, self.vectors * examples)
+        vectors = self.vectors + other.vectors
+        return Uses(self.group, self.key + other.key, rows, contributions, collected(self.terms + moved), vectors)
 
 
 def culprit(step: Step, state: State) -> Instr:
@@ -98,27 +148,27 @@ def culprit(step: Step, state: State) -> Instr:
     return state.plan.program.instr(op.operand) if isinstance(op, MatMul) and op.operand is not None else step.instr
 
 
-def contributions_of(step: Step, state: State, gain: float) -> tuple[Contributions, Floats, float]:
-    """Contributions, their vectors, and the number over which dot products of these are to be divided.
+def uses_of(step: Step, values: Values, gain: float, first: int) -> Uses:
+    """The rows of a step, numbered from `first`, element-major, then examples.
 
-    Rows are element-major, then examples; without an operand all examples are alike, one row stands for them.
+    Vectors are numbered alike.  Without an operand all examples are alike, one row stands for them.
     """
-    op = step.instr.op
+    op, state = step.instr.op, values.state
     assert isinstance(op, MatMul)
     table = state.plan.pairs(step, op.map, op.operand)
     element = weight_elements(op.windex, op.weight, table, state)
     coef = coefficients(op.coef, table, state.env) * math.sqrt(gain)
     if op.operand is None:
-        return Contributions(len(step.elements), table.target, element, 0 * table.source, coef), np.ones((1, 1)), 1.0
+        contributions = Contributions(len(step.elements), table.target, element, 0 * table.source, coef)
+        return Uses(values.group, (), first + np.arange(len(step.elements)), contributions, None, 1)
     examples = state.group.examples
-    every = np.arange(examples)
-    row, source = ((at[:, None] * examples + every).ravel() for at in (table.target, table.source))
-    spread = (np.repeat(element, examples), source, np.repeat(coef, examples))
-    contributions, used = Contributions(len(step.elements) * examples, row, *spread).compact()
-    operand = state.value(op.operand)
-    dim = state.plan.program.var(op.operand).dim
-    norm = float(operand.shape[-1]) if dim is not None and dim.wide else 1.0
-    return contributions, operand.reshape(-1, operand.shape[-1])[used].astype(np.float64, copy=False), norm
+    used, source = np.unique(table.source, return_inverse=True)
+    row, at = ((k.reshape(-1, 1) * examples + np.arange(examples)).ravel() for k in (table.target, source))
+    repeated = np.repeat(element, examples), at, np.repeat(coef, examples)
+    spread = Contributions(len(step.elements) * examples, row, *repeated)
+    key = ((op.operand, used.tobytes()),)
+    rows = first + np.arange(spread.rows)
+    return Uses(values.group, key, rows, spread, values.vectors(op.operand, used), len(used))
 
 
 def mixed(left: Contributions, right: Contributions, gram: Floats) -> Floats:

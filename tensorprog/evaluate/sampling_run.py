@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 
 from tensorprog.evaluate.sampling_factor import Floats, Innovations
 from tensorprog.evaluate.sampling_inners import Laws, RandomInners, is_fresh, rows_of
+from tensorprog.evaluate.sampling_moments import Integrals
 from tensorprog.evaluate.sampling_products import Products
 from tensorprog.evaluate.sampling_program import Sampler, leaf_of
-from tensorprog.finite.forward import State, compute, take
+from tensorprog.evaluate.sampling_terms import Class, Matrix, NotIntegrable, classes_of
+from tensorprog.evaluate.sampling_values import Value, Values
+from tensorprog.finite.forward import State, take
+from tensorprog.finite.plan import Plan
 from tensorprog.ir.expr import evaluate
-from tensorprog.ir.program import Inner, MatMul, operands
+from tensorprog.ir.program import Inner, MatMul, Program, operands
 from tensorprog.ir.schedule import Step
 from tensorprog.ir.tables import count
 from tensorprog.limit.analyse import Limit
@@ -23,72 +29,132 @@ RANK = 1e-10
 """Relative eigenvalues below it count as zero in regressions."""
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Which matrices are drawn, and the classes of those that are integrated (a matrix alone when not named)."""
+
+    drawn: frozenset[Matrix]
+    classes: Mapping[Matrix, Class]
+
+    def of(self, matrix: Matrix) -> Class:
+        """The class of a matrix."""
+        return self.classes.get(matrix, frozenset([matrix]))
+
+    def with_drawn(self, matrices: frozenset[Matrix]) -> Split:
+        """These are drawn, too."""
+        return Split(self.drawn | matrices, self.classes)
+
+    def with_joined(self, matrices: frozenset[Matrix]) -> Split:
+        """These are one class."""
+        return Split(self.drawn, {**self.classes, **dict.fromkeys(matrices, matrices)})
+
+
+def matrices_of(program: Program) -> frozenset[Matrix]:
+    """The matrices and vectors that have Gaussian families."""
+    ops = (i.op for i in program.instrs if i.var.dim is not None)
+    return frozenset((op.weight, op.transposed) for op in ops if isinstance(op, MatMul))
+
+
 class Draw:
-    """The Gaussian families drawn so far, shared by the groups; values live in the `states`."""
+    """The Gaussian families so far, shared by the groups; their values live in `groups`.
+
+    A `dry` draw computes nothing, it finds out whether the split is possible.
+    """
 
     def __init__(
-        self, limit: Limit, chosen: Sampler, laws: Laws, states: Sequence[State], samples: int, seed: Seed
+        self, limit: Limit, chosen: Sampler, laws: Laws, split: Split, states: Sequence[State], samples: int,
+        seed: Seed, dry: bool = False,
     ) -> None:
-        self.limit, self.chosen, self.states, self.samples = limit, chosen, states, samples
+        self.limit, self.chosen, self.split, self.samples = limit, chosen, split, samples
+        self.integrals = Integrals([s.group.examples for s in states], dry)
+        self.groups = [Values(g, s, self.integrals, limit.roles) for g, s in enumerate(states)]
         vectors, scalars = seed.spawn(2)
-        self.innovations = Innovations(samples, sum(directions(s) for s in states), vectors)
+        expected = sum(directions(s.plan, s.group.examples, split) for s in states)
+        self.innovations = Innovations(samples, expected, vectors)
         self.rng = np.random.default_rng(scalars)
-        self.products: dict[tuple[str, bool], Products] = {}
-        self.inners = RandomInners(laws, self.rng)
+        self.products: dict[Matrix, Products] = {}
+        self.inners = RandomInners(laws, self.integrals, self.rng)
 
     def run(self, keep: Collection[str]) -> None:
         """Computes all steps of all groups.  Families that `keep` does not name are freed after their last use."""
-        for state in self.states:
-            dying = last_uses(state.plan.steps, keep, self.chosen.regressions)
-            for step, dead in zip(state.plan.steps, dying, strict=True):
-                state.store(step, self.compute(step, state))
+        for values in self.groups:
+            steps = values.state.plan.steps
+            dying = last_uses(steps, keep, self.chosen.regressions)
+            for step, dead in zip(steps, dying, strict=True):
+                values.store(step, self.compute(step, values))
                 for name in dead:
-                    state.values.pop(name, None)
+                    values.forget(name)
 
-    def compute(self, step: Step, state: State) -> Floats:
+    def compute(self, step: Step, values: Values) -> Value:
         """The elements of one step."""
         op, name = step.instr.op, step.instr.var.name
         if isinstance(op, MatMul):
-            return self._product(step, state)
+            return self._product(step, values, op)
         if not isinstance(op, Inner):
-            return np.asarray(compute(step, state), dtype=np.float64)
+            return values.compute(step)
         if name in self.chosen.regressions:
-            return self._regression(step, state)
+            return self._regression(step, values)
         if is_fresh(self.limit, name):
-            return self.inners.draw(rows_of(step, state)).reshape(len(step.elements), state.group.examples)
-        return self._mean(step, state, op)
+            return self.inners.draw(rows_of(step, values)).reshape(len(step.elements), values.state.group.examples)
+        return self._mean(step, values, op)
 
-    def _product(self, step: Step, state: State) -> Floats:
-        op = step.instr.op
-        assert isinstance(op, MatMul)
+    def _product(self, step: Step, values: Values, op: MatMul) -> Value:
+        matrix = (op.weight, op.transposed)
         scalar = step.instr.var.dim is None
-        products = self.products.setdefault((op.weight, op.transposed), Products(1 if scalar else self.samples))
-        gain = float(evaluate(self.limit.gains[step.instr.var.name], state.env))
+        integrated = not scalar and matrix not in self.split.drawn
+        if matrix not in self.products:
+            samples = 1 if scalar else self.samples
+            self.products[matrix] = Products(matrix, self.integrals, None if integrated else samples)
+        products = self.products[matrix]
+        gain = float(evaluate(self.limit.gains[step.instr.var.name], values.state.env))
         if scalar:
-            return products.draw(step, state, gain, lambda count: self.rng.standard_normal((count, 1)))[..., 0]
-        return products.draw(step, state, gain, self.innovations.draw)
+            return products.draw(step, values, gain, lambda count: self.rng.standard_normal((count, 1)))[..., 0]
+        if integrated:
+            return products.integrate(step, values, gain, self.split.of(matrix))
+        return products.draw(step, values, gain, self.innovations.draw)
 
-    def _mean(self, step: Step, state: State, op: Inner) -> Floats:
-        """The mean over draws of left * right; for known numbers their dot product."""
-        left = take(state.value(op.left.var), state.plan.elements(step, op.left))
-        if op.right is None:
-            total = left.sum(-1)
-        else:
-            total = np.einsum("ked,ked->ke", left, take(state.value(op.right.var), state.plan.elements(step, op.right)))
-        dim = self.limit.program.var(op.left.var).dim
-        norm = self.samples if dim is not None and dim.wide else 1
-        scale = evaluate(self.limit.inners[step.instr.var.name], {**state.env, **state.plan.index(step)})
-        result: Floats = total * np.reshape(np.asarray(scale, dtype=np.float64) / norm, (-1, 1))
+    def _mean(self, step: Step, values: Values, op: Inner) -> Floats:
+        """E of left * right; for known numbers their dot product."""
+        total = self._total(step, values, op)
+        scale = evaluate(self.limit.inners[step.instr.var.name], {**values.state.env, **values.state.plan.index(step)})
+        result: Floats = total * np.reshape(np.asarray(scale, dtype=np.float64), (-1, 1))
         return result
+
+    def _total(self, step: Step, values: Values, op: Inner) -> Floats:
+        plan, g = values.state.plan, values.group
+        left, at = np.unique(plan.elements(step, op.left), return_inverse=True)
+        dim = values.state.plan.program.var(op.left.var).dim
+        if op.right is None:
+            if dim is not None and not dim.wide:
+                return np.asarray(take(values.state.value(op.left.var), left).sum(-1)[at], dtype=np.float64)
+            return self.integrals.mean(values.read(op.left.var, left), len(left), g)[at]
+        if not {op.left.var, op.right.var} & values.parts.keys():
+            pair = [take(values.state.value(r.var), plan.elements(step, r)) for r in (op.left, op.right)]
+            total: Floats = np.einsum("ked,ked->ke", *pair)
+            return total / self.samples if dim is not None and dim.wide else total
+        right, to = np.unique(plan.elements(step, op.right), return_inverse=True)
+        sides = values.vectors(op.left.var, left), values.vectors(op.right.var, right)
+        moments = self.integrals.moment(sides[0], len(left), g, sides[1], len(right), g)
+        every = np.arange(values.state.group.examples)
+        paired = moments.reshape(len(left), len(every), len(right), len(every))
+        found: Floats = paired[at[:, None], every, to[:, None], every]
+        return found
 
     # ------------------------------------------------------------ dot Z by regression
 
-    def _regression(self, step: Step, state: State) -> Floats:
+    def _regression(self, step: Step, values: Values) -> Floats:
         """R[i, j]: the least squares coefficients of target i on the hats j drawn so far, for every example."""
         target, leaves = self.chosen.regressions[step.instr.var.name]
+        parts = [b for name in (target, *leaves) for b in values.parts.get(name, ())]
+        if classes_of(tuple(parts)):
+            raise NotIntegrable(classes_of(tuple(parts)))
+        state = values.state
         sizes = [len(state.value(leaf)) for leaf in leaves]
         own = leaves.index(leaf_of(step.instr))
         i, j = np.divmod(step.elements, sizes[own])
+        if self.integrals.dry:
+            return np.ones((len(step.elements), state.group.examples))
         rows, at = np.unique(i, return_inverse=True)
         hats = np.concatenate([state.value(leaf) for leaf in leaves]).swapaxes(0, 1)
         targets = state.value(target)[rows].swapaxes(0, 1)
@@ -97,12 +163,12 @@ class Draw:
         return coefficients[:, sum(sizes[:own]) + j, at].T
 
 
-def directions(state: State) -> int:
-    """At most so many directions can be new in the Gaussian families of a group."""
+def directions(plan: Plan, examples: int, split: Split) -> int:
+    """At most so many directions can be new in the Gaussian families of a group that are drawn."""
     total = 0
-    for i in state.plan.program.instrs:
-        if isinstance(i.op, MatMul) and i.var.dim is not None:
-            total += count(i.var.axes, state.env) * (1 if i.op.operand is None else state.group.examples)
+    for i in plan.program.instrs:
+        if isinstance(i.op, MatMul) and i.var.dim is not None and (i.op.weight, i.op.transposed) in split.drawn:
+            total += count(i.var.axes, plan.env) * (1 if i.op.operand is None else examples)
     return total
 
 

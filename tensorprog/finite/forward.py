@@ -231,7 +231,7 @@ def _add_term(term: Term, step: Step, state: State, result: Array) -> None:
     if not term.scalars and operand is not None:
         result += mix(table.target, table.source, coef, len(result), operand)
         return
-    scale = _scales(term, table, coef, state)
+    scale = scales(term, table, coef, state)
     if operand is None or operand.ndim == 2:
         products = scale if operand is None else scale * operand[table.source]
         sums = mix(table.target, np.arange(len(table)), np.ones(len(table)), len(result), products)
@@ -240,7 +240,7 @@ def _add_term(term: Term, step: Step, state: State, result: Array) -> None:
         _add_scaled(result, table, scale, operand)
 
 
-def _scales(term: Term, table: Table, coef: Array, state: State) -> Array:
+def scales(term: Term, table: Table, coef: Array, state: State) -> Array:
     """coef times the scalars of every pair, [pairs, examples]."""
     scale = np.repeat(coef.astype(state.network.dtype)[:, None], state.group.examples, axis=1)
     for scalar in term.scalars:

@@ -62,7 +62,7 @@ def gradient_gram(uses: Sequence[Use], states: Sequence[State], firsts: Sequence
     Samples are the pairs (example, output element); those of group g are numbered from `firsts[g]`,
     example by example.
     """
-    entries = [_entries(use, state, first) for use in uses for state, first in zip(states, firsts, strict=True)]
+    entries = [entries_of(use, state, first) for use in uses for state, first in zip(states, firsts, strict=True)]
     gram = np.zeros((samples, samples))
     elements = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *(e.element for e in entries)]))
     for k in elements:
@@ -105,7 +105,7 @@ def summed_gram(dyads: Dyads, start: Ints) -> Floats:
     return total
 
 
-def _entries(use: Use, state: State, first: int) -> Entries:
+def entries_of(use: Use, state: State, first: int) -> Entries:
     """The elements of the domain of a use at which everything is inside its family."""
     env, program = state.env, state.plan.program
     index, length = grid(use.domain, env), count(use.domain, env)

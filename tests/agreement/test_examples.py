@@ -85,7 +85,7 @@ def test_which_tier_serves_it(path):
     net, x = opened(path)
     found = net.kernels(x, samples=128, replicates=2)
     tiers = {row.tier for row in found.report.rows}
-    assert (tiers == {"sampling"}) == (path.stem in SAMPLED), tiers
+    assert ("sampling" in tiers) == (path.stem in SAMPLED), tiers
     assert (found.ntk_se is not None) == (path.stem in SAMPLED) == bool(found.report.reason)
 
 

@@ -1,0 +1,26 @@
+"""What to compute, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to compute and how.
+
+    `tier`: "auto", "closed", "quadrature" or "sampling".  What is sampled takes as many draws as `accuracy` asks for,
+    the largest standard error over the scale of the kernel, max se[i, j] / sqrt(K[i, i] K[j, j]); without it, `samples`
+    draws in each of `replicates` independent repetitions.  `progress(message, fraction)` is called as the work goes on.
+    """
+
+    want: tuple[str, ...] = ("nngp", "ntk")
+    tier: str = "auto"
+    accuracy: float | None = None
+    samples: int = 4096
+    replicates: int = 8
+    seed: int = 0
+    progress: Callable[[str, float], None] | None = None

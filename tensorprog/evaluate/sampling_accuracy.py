@@ -1,0 +1,71 @@
+"""How many draws: a fixed number, or as many as an accuracy asks for.
+
+The error of a kernel is the largest standard error over its scale, max se[i, j] / sqrt(K[i, i] K[j, j]); of numbers the
+largest standard error over the largest number.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+FIRST = 1024
+"""Samples of a replicate with which the search for an accuracy begins."""
+
+MOST = 1 << 22
+"""Draws in all at which it ends."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """`replicates` independent runs of `samples` draws each."""
+
+    samples: int
+    replicates: int
+
+    @property
+    def draws(self) -> int:
+        """Draws in all."""
+        return self.samples * self.replicates
+
+    def grown(self, missing: float, random: bool, longest: int) -> Effort:
+        """More draws when the error is `missing` times too large, at most 16 times as many and about `MOST` in all.
+
+        Longer replicates are better than more: quasi-random errors and the bias fall faster; `longest` is what fits
+        into memory.  Where scalars stay random, a replicate is one draw of them: their number counts, and samples grow
+        along like its square root, so that the bias stays below the error.
+        """
+        factor = min(16, 1 << max(1, math.ceil(math.log2(missing**2))), max(2, MOST // self.draws))
+        wanted = 1 << (factor.bit_length() // 2) if random else factor
+        longer = min(wanted, max(1, longest // self.samples))
+        return Effort(self.samples * longer, self.replicates * (factor if random else factor // longer))
+
+
+def split(effort: Effort) -> Effort:
+    """As many draws in all, as about equally many samples and replicates: the samples a power of two, at least 64."""
+    size = min(effort.samples, max(64, 1 << round(math.log2(effort.draws) / 2)))
+    return Effort(size, max(effort.replicates, effort.draws // size))
+
+
+def relative_error(value: Floats, error: Floats) -> float:
+    """The largest standard error of a kernel [N, N], or of numbers [N], over their scale."""
+    if not value.size:
+        return 0.0
+    if value.ndim == 1:
+        return _ratio(float(error.max()), float(np.abs(value).max()))
+    scale = np.sqrt(np.maximum(np.diag(value), 0.0))
+    ratio = error / np.where(scale > 0, scale, np.inf)[:, None] / np.where(scale > 0, scale, np.inf)
+    return float(ratio.max())
+
+
+def _ratio(error: float, scale: float) -> float:
+    return 0.0 if error == 0 else error / scale if scale > 0 else math.inf
+
+

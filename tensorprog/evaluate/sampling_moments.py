@@ -1,0 +1,196 @@
+"""Second moments of values that are drawn in part.
+
+    E[Z Z'] = sum over pairs of terms of mean(coef coef') * product over classes of E[fn(u) fn'(u')]
+
+The means are over draws, the expectations of functions of integrated nodes are closed forms or quadratures at the
+covariances of the nodes.  `dry` runs find out what can be integrated, and about how many seconds it takes for a pair
+of examples, without computing anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from functools import lru_cache
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from tensorprog.evaluate.sampling_factor import Floats, Ints
+from tensorprog.evaluate.sampling_nodes import Nodes, Rows
+from tensorprog.evaluate.sampling_terms import Block, Class, Matrix, NotIntegrable, Terms, U
+from tensorprog.ir import expr as ex
+from tensorprog.ir.expr import ONE, Expr, Sym
+from tensorprog.limit.parity import Characters, function_characters
+from tensorprog.symbolic.expectation import Expectation, Moments, Request, plan
+
+CHUNK = 1 << 24
+UNCERTAIN = 1e-6
+"""Relative error of a quadrature from which the class is drawn instead."""
+
+PAIR, QUADRATURE = 4e-7, 3e-5
+"""About the seconds that a pair of terms (over a few thousand draws) and a quadrature take."""
+
+
+class Integrals:
+    """The integrated classes of one run: their nodes in every group, the covariances, the error estimates."""
+
+    def __init__(self, examples: Sequence[int], dry: bool) -> None:
+        self.examples, self.dry = examples, dry
+        self.rows: dict[Matrix, Rows] = {}
+        self.known: dict[tuple[Class, int], Nodes] = {}
+        self.errors: dict[Request, tuple[Expectation, float]] = {}
+        self.grams: dict[Hashable, Floats] = {}
+        self.seconds = 0.0
+
+    def nodes(self, of: Class, group: int) -> Nodes:
+        """The nodes of a class in a group."""
+        if (of, group) not in self.known:
+            self.known[of, group] = Nodes(self.examples[group], self.rows)
+        return self.known[of, group]
+
+    # ------------------------------------------------------------ second moments
+
+    def moment(self, left: Terms, n: int, g: int, right: Terms, m: int, h: int) -> Floats:
+        """E[Z Z'] of n elements in group g and m elements in group h, [n * examples, m * examples']."""
+        total = np.zeros((n * self.examples[g], m * self.examples[h]))
+        for b in right:
+            for a in left:
+                if not self._vanishes(a, b):
+                    self._add(total, a, g, b, h)
+        return total
+
+    def shared(self, key: Hashable, compute: Callable[[], Floats]) -> Floats:
+        """A matrix of moments that several matrices ask for."""
+        if key not in self.grams:
+            self.grams[key] = compute()
+        return self.grams[key]
+
+    def _vanishes(self, a: Block, b: Block) -> bool:
+        """Whether the functions of some class, whose nodes have no mean, are odd together."""
+        fns, others = dict(a.shape), dict(b.shape)
+        return any(_odd(fns.get(c, ONE), others.get(c, ONE)) and self._centred(c) for c in fns.keys() | others.keys())
+
+    def _centred(self, of: Class) -> bool:
+        return all(not nodes.mean.any() for (c, _), nodes in self.known.items() if c == of)
+
+    def _add(self, total: Floats, a: Block, g: int, b: Block, h: int) -> None:
+        step = max(1, CHUNK // max(1, self.examples[g] * len(b.elem) * self.examples[h]))
+        for start in range(0, len(a.elem), step):
+            part = np.arange(start, min(start + step, len(a.elem)))
+            piece = a if len(part) == len(a.elem) else a.picked(part, a.elem[part])
+            product = self._term_moments(piece, g, b, h)
+            total += _sum(_sum(product, piece.elem, self.examples[g], len(total)).T, b.elem, self.examples[h],
+                          total.shape[1]).T
+
+    def _term_moments(self, a: Block, g: int, b: Block, h: int) -> Floats:
+        e, f = self.examples[g], self.examples[h]
+        self.seconds += PAIR * len(a.elem) * len(b.elem)
+        result = _mean_product(a.coef, e, b.coef, f)
+        fns, others = dict(a.shape), dict(b.shape)
+        for c in sorted(fns.keys() | others.keys(), key=sorted):
+            i = a.nodes[:, a.classes.index(c)] if c in fns else None
+            j = b.nodes[:, b.classes.index(c)] if c in others else None
+            result = result * self._expectation(c, (fns.get(c), i, g), (others.get(c), j, h))
+        return result
+
+    def mean(self, terms: Terms, n: int, g: int) -> Floats:
+        """E[Z], [n, examples]."""
+        one = (Block((), np.zeros(1, dtype=np.int64), np.zeros((1, 0), dtype=np.int64), np.ones((1, 1, 1))),)
+        return self.moment(terms, n, g, one, 1, g).reshape(n, self.examples[g], -1)[:, :, 0]
+
+    # ------------------------------------------------------------ functions of nodes
+
+    def _expectation(
+        self, of: Class, left: tuple[Expr | None, Ints | None, int], right: tuple[Expr | None, Ints | None, int]
+    ) -> Floats:
+        """E[fn(u) fn'(u')], [terms * examples, terms' * examples'], or a row or column where one side is absent."""
+        (f, i, g), (k, j, h) = left, right
+        if f is None or i is None:
+            assert k is not None and j is not None
+            return self._single(of, k, j, h)[None, :]
+        if k is None or j is None:
+            return self._single(of, f, i, g)[:, None]
+        us, at = np.unique(i, return_inverse=True)
+        vs, to = np.unique(j, return_inverse=True)
+        values = self._pairs(of, f, us, g, k, vs, h)
+        if len(us) == len(i) == 1 and len(vs) == len(j) == 1:
+            return values
+        e, d = self.examples[g], self.examples[h]
+        spread = values.reshape(len(us), e, len(vs), d)[at[:, None], :, to[None, :], :]
+        return np.ascontiguousarray(spread.transpose(0, 2, 1, 3)).reshape(len(i) * e, len(j) * d)
+
+    def _pairs(self, of: Class, f: Expr, us: Ints, g: int, k: Expr, vs: Ints, h: int) -> Floats:
+        one, two = self.nodes(of, g), self.nodes(of, h)
+        rows, cols = one.rows(us), two.rows(vs)
+        if self.dry:
+            tier = _planned(of, f, k).tier
+            self.seconds += QUADRATURE * len(us) * len(vs) if tier == "quadrature" else 0.0
+            return np.ones((len(rows), len(cols)))
+        covariance = one.covariance(rows, two, cols)
+        if f == U and k == U:
+            return covariance + one.mean[rows][:, None] * two.mean[cols]
+        moments = Moments(
+            one.mean[rows][None, :, None], one.variance[rows][None, None, :, None],
+            two.mean[cols][None, None, :], two.variance[cols][None, None, None, :], covariance[None, None],
+        )
+        return self._evaluate(of, _planned(of, f, k), moments)
+
+    def _single(self, of: Class, f: Expr, us: Ints, g: int) -> Floats:
+        nodes = self.nodes(of, g)
+        rows = nodes.rows(us)
+        if f == U or self.dry:
+            _planned(of, f, ONE)
+            return nodes.mean[rows]
+        none = np.zeros((0, len(rows)))
+        moments = Moments(nodes.mean[rows][None], nodes.variance[rows][None, None], none,
+                          np.zeros((0, 0, len(rows))), np.zeros((1, 0, len(rows))))
+        return self._evaluate(of, _planned(of, f, ONE), moments)
+
+    def _evaluate(self, of: Class, expectation: Expectation, moments: Moments) -> Floats:
+        value, error = expectation.evaluate(moments, {})
+        worst, size = float(np.max(error, initial=0.0)), float(np.max(np.abs(value), initial=0.0))
+        if not worst <= UNCERTAIN * size:
+            raise NotIntegrable([of])
+        known = self.errors.get(expectation.request, (expectation, 0.0))[1]
+        self.errors[expectation.request] = expectation, max(known, worst)
+        return np.asarray(value, dtype=np.float64)
+
+
+@lru_cache(maxsize=4096)
+def _odd(f: Expr, k: Expr) -> bool:
+    odd = {U.name: Characters(1)}
+    return not function_characters(f, odd).times(function_characters(k, odd)).has_mean
+
+
+def _planned(of: Class, f: Expr, k: Expr) -> Expectation:
+    found = _plan(f, k)
+    if found is None:
+        raise NotIntegrable([of])
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _plan(f: Expr, k: Expr) -> Expectation | None:
+    right = ex.substitute(k, {U.name: Sym("r0")})
+    return plan(Request(ex.substitute(f, {U.name: Sym("l0")}), ("l0",), right, () if k == ONE else ("r0",)))
+
+
+def _mean_product(a: Floats, e: int, b: Floats, f: int) -> Floats:
+    """The mean over draws of coef coef', [terms * examples, terms' * examples']."""
+    if a.shape[2] == 1 or b.shape[2] == 1:
+        a, b = a.mean(axis=2, keepdims=True), b.mean(axis=2, keepdims=True)
+    draws = a.shape[2]
+    left = np.broadcast_to(a, (len(a), e, draws)).reshape(len(a) * e, draws)
+    right = np.broadcast_to(b, (len(b), f, draws)).reshape(len(b) * f, draws)
+    result: Floats = left @ right.T / draws
+    return result
+
+
+def _sum(values: Floats, elem: Ints, examples: int, rows: int) -> Floats:
+    """Rows (term, example) added up to rows (element, example)."""
+    if len(elem) * examples == rows and (elem == np.arange(len(elem))).all():
+        return values
+    row = (elem[:, None] * examples + np.arange(examples)).ravel()
+    mix = csr_matrix((np.ones(len(row)), (row, np.arange(len(row)))), shape=(rows, len(row)))
+    result: Floats = mix @ values
+    return result

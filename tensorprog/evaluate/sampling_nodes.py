@@ -1,0 +1,146 @@
+"""Integrated Gaussian variables: the rows of matrices that are not drawn, and the nodes, linear combinations of them.
+
+    u = mean + sum over matrices W of a_W g_W[row],    Cov(u, u') = sum over W of a_W a'_W C_W[row, row']
+
+C_W is the covariance of the rows of W that were needed so far, with a row of its own for every combination of several.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from scipy.sparse import block_diag, csr_matrix, identity, vstack
+
+from tensorprog.evaluate.sampling_factor import Floats, Ints
+from tensorprog.evaluate.sampling_terms import Block, Class, Matrix, Terms, U
+
+
+class Rows:
+    """The covariance of the rows of one integrated matrix, products and combinations of products.
+
+    `mix` are all rows in terms of products, None as long as there are products alone.
+    """
+
+    def __init__(self) -> None:
+        self.covariance: Floats = np.zeros((0, 0))
+        self.mix: csr_matrix | None = None
+
+    def add(self, own: Floats, cross: Floats) -> Ints:
+        """New products with the covariance `cross` to those before; returns the numbers of the rows."""
+        if self.mix is not None:
+            cross = self.mix.dot(cross.T).T
+            self.mix = block_diag([self.mix, identity(len(own))], format="csr")
+        return self._extend(own, cross)
+
+    def combine(self, mix: csr_matrix) -> Ints:
+        """New rows that are combinations of those before."""
+        known = identity(len(self.covariance), format="csr") if self.mix is None else self.mix
+        self.mix = vstack([known, mix @ known], format="csr")
+        cross = mix.dot(self.covariance)
+        return self._extend(mix.dot(cross.T), cross)
+
+    def _extend(self, own: Floats, cross: Floats) -> Ints:
+        old, size = len(self.covariance), len(self.covariance) + len(own)
+        grown = np.empty((size, size))
+        grown[:old, :old], grown[old:, old:] = self.covariance, own
+        grown[old:, :old], grown[:old, old:] = cross, cross.T
+        self.covariance = grown
+        return np.arange(old, size)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What nodes have of one matrix: `coef` times the row `row`; over (node, example)."""
+
+    row: Ints
+    coef: Floats
+
+    def at(self, rows: Ints) -> Part:
+        """Some of them."""
+        return Part(self.row[rows], self.coef[rows])
+
+
+NOTHING = Part(np.zeros(0, dtype=np.int64), np.zeros(0))
+
+
+class Nodes:
+    """The nodes of one class in one group of examples; node n of example e is row n * examples + e."""
+
+    def __init__(self, examples: int, known: dict[Matrix, Rows]) -> None:
+        self.examples, self.known, self.count = examples, known, 0
+        self.mean: Floats = np.zeros(0)
+        self.variance: Floats = np.zeros(0)
+        self.parts: dict[Matrix, Part] = {}
+
+    def add(self, mean: Floats, parts: dict[Matrix, Part]) -> Ints:
+        """New nodes; `mean` and `parts` are over (node, example).  Returns their numbers."""
+        variance = np.zeros(len(mean))
+        for matrix, part in parts.items():
+            variance += part.coef**2 * self.known[matrix].covariance[part.row, part.row]
+        for matrix in self.parts.keys() | parts.keys():
+            old = _padded(self.parts.get(matrix, NOTHING), len(self.mean))
+            new = _padded(parts.get(matrix, NOTHING), len(mean))
+            self.parts[matrix] = Part(np.append(old.row, new.row), np.append(old.coef, new.coef))
+        self.mean, self.variance = np.append(self.mean, mean), np.append(self.variance, variance)
+        first, self.count = self.count, len(self.mean) // self.examples
+        return np.arange(first, self.count)
+
+    def rows(self, nodes: Ints) -> Ints:
+        """The rows of nodes, for all examples."""
+        rows: Ints = (nodes[:, None] * self.examples + np.arange(self.examples)).ravel()
+        return rows
+
+    def covariance(self, rows: Ints, other: Nodes, others: Ints) -> Floats:
+        """Cov(u, u') for all pairs of rows."""
+        total = np.zeros((len(rows), len(others)))
+        for matrix in self.parts.keys() & other.parts.keys():
+            a, b = self.parts[matrix].at(rows), other.parts[matrix].at(others)
+            if a.coef.any() and b.coef.any():
+                total += self.known[matrix].covariance[a.row[:, None], b.row] * a.coef[:, None] * b.coef
+        return total
+
+    # ------------------------------------------------------------ sums of nodes
+
+    def combined(self, terms: Terms, elements: int) -> Ints:
+        """New nodes: the sums of numbers and multiples of nodes."""
+        mean, parts = np.zeros(elements * self.examples), dict[Matrix, list[tuple[Ints, Part]]]()
+        for block in terms:
+            target = (block.elem[:, None] * self.examples + np.arange(self.examples)).ravel()
+            coef = np.broadcast_to(block.coef[:, :, 0], (len(block.elem), self.examples)).ravel()
+            if not block.shape:
+                np.add.at(mean, target, coef)
+                continue
+            source = self.rows(block.nodes[:, 0])
+            np.add.at(mean, target, coef * self.mean[source])
+            for matrix, part in self.parts.items():
+                used = part.coef[source] != 0
+                chosen = part.at(source[used])
+                if used.any():
+                    parts.setdefault(matrix, []).append((target[used], Part(chosen.row, chosen.coef * coef[used])))
+        return self.add(mean, {matrix: self._one_row(matrix, p, len(mean)) for matrix, p in parts.items()})
+
+    def _one_row(self, matrix: Matrix, parts: list[tuple[Ints, Part]], size: int) -> Part:
+        """Multiples of single rows as they are, other sums as new rows of the matrix."""
+        target = np.concatenate([t for t, _ in parts])
+        row, coef = (np.concatenate([getattr(p, name) for _, p in parts]) for name in ("row", "coef"))
+        result = Part(np.zeros(size, dtype=np.int64), np.zeros(size))
+        several = np.bincount(target, minlength=size)[target] > 1
+        result.row[target[~several]], result.coef[target[~several]] = row[~several], coef[~several]
+        if several.any():
+            where, at = np.unique(target[several], return_inverse=True)
+            shape = (len(where), len(self.known[matrix].covariance))
+            result.row[where] = self.known[matrix].combine(csr_matrix((coef[several], (at, row[several])), shape=shape))
+            result.coef[where] = 1.0
+        return result
+
+
+def _padded(part: Part, size: int) -> Part:
+    return part if len(part.row) == size else Part(np.zeros(size, dtype=np.int64), np.zeros(size))
+
+
+def as_terms(numbers: Ints, of: Class) -> Terms:
+    """Elements that are one node each."""
+    return (Block(((of, U),), np.arange(len(numbers)), numbers[:, None], np.ones((len(numbers), 1, 1))),)

@@ -1,0 +1,230 @@
+"""What is sampled, whatever the draws: the program, its plans, and the split into drawn and integrated matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorprog.dataset import Dataset
+from tensorprog.evaluate.sampling_inners import Laws, is_fresh
+from tensorprog.evaluate.sampling_output import leaves_of, output_covariance, roots_of
+from tensorprog.evaluate.sampling_plan import plan_of
+from tensorprog.evaluate.sampling_products import not_finite
+from tensorprog.evaluate.sampling_program import Sampler, sampler
+from tensorprog.evaluate.sampling_run import Draw, Split, directions, matrices_of
+from tensorprog.evaluate.sampling_tangent import tangent
+from tensorprog.evaluate.sampling_terms import Joined, Matrix, NotIntegrable
+from tensorprog.finite.forward import Group, State
+from tensorprog.finite.gram import gradient_gram
+from tensorprog.finite.plan import Plan
+from tensorprog.finite.weights import Network
+from tensorprog.ir.expr import evaluate
+from tensorprog.ir.program import MatMul
+from tensorprog.ir.tables import count
+from tensorprog.limit.analyse import Limit, TrainedWeight
+from tensorprog.symbolic.expectation import Expectation
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Found = dict[str, Floats]
+
+WORTH = 16.0
+"""So many times longer a replicate may take than when everything is drawn, for its smaller variance."""
+
+NUMBERS = 1 << 26
+"""Numbers that the Gaussian families of a replicate may hold."""
+
+OVERHEAD = 0.03
+"""About the seconds of a replicate for a program with little to compute."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Replicate:
+    """Kernels and scalars from one independent draw, and the expectations that were integrated."""
+
+    found: Found
+    integrated: tuple[tuple[Expectation, float], ...]
+
+
+class Problem:
+    """What has to be computed for one limit and data set.
+
+    With `integrate`, matrices whose Gaussian families enter through formulas and quadratures are not drawn.
+    """
+
+    def __init__(self, limit: Limit, dataset: Dataset, want: tuple[str, ...], integrate: bool) -> None:
+        self.limit, self.dataset, self.want = limit, dataset, want
+        self.sizes = dataset.sizes()
+        self.trained = limit.trained if "ntk" in want else ()
+        self.groups = tuple(Group(g.sizes, g.batch) for g in dataset.groups)
+        self.order = _order(limit, dataset)
+        self.laws = Laws(limit, self.sizes)
+        self.inside = frozenset(n for t in self.trained for u in t.uses for n in (u.row, u.col) if n is not None)
+        self.leaves = self._leaves()
+        self.roots = self.inside | self._output_roots()
+        program = self.sampler(1).program
+        self.random = any(self._draws(i.var.name) for i in program.instrs)
+        everything = Split(matrices_of(program), {})
+        self.split = self._split(everything) if integrate else everything
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing is drawn."""
+        return not (self.random or self.split.drawn)
+
+    @property
+    def longest(self) -> int:
+        """Samples of a replicate that fit into memory, a power of two."""
+        plans = self.plans(1)[1]
+        rows = sum(directions(p, g.examples, self.split) for p, g in zip(plans, self.groups, strict=True))
+        return 1 << min(16, max(10, (NUMBERS // max(1, rows)).bit_length() - 1))
+
+    def draw_also(self, matrices: frozenset[Matrix]) -> None:
+        """These cannot be integrated."""
+        self.split = self.split.with_drawn(matrices)
+
+    def _leaves(self) -> frozenset[str] | None:
+        """The leaves of an output that need not be drawn: linear in random scalars that nothing else reads."""
+        leaves = leaves_of(self.limit)
+        if leaves is None:
+            return None
+        chosen = sampler(self.limit, self.inside | roots_of(self.limit), 1)
+        return None if leaves & {i.var.name for i in chosen.program.instrs} else leaves
+
+    def _output_roots(self) -> frozenset[str]:
+        if self.limit.output_var in self.limit.random and "nngp" not in self.want:
+            return frozenset()
+        return roots_of(self.limit) if self.leaves else frozenset([self.limit.output_var])
+
+    def _draws(self, name: str) -> bool:
+        instr = self.limit.program.instr(name)
+        return is_fresh(self.limit, name) or (isinstance(instr.op, MatMul) and instr.var.dim is None)
+
+    def sampler(self, samples: int) -> Sampler:
+        """The program that is sampled."""
+        return sampler(self.limit, self.roots, samples)
+
+    def plans(self, samples: int) -> tuple[Sampler, tuple[Plan, ...]]:
+        """The program that is sampled and its plan for every group."""
+        chosen = self.sampler(samples)
+        return chosen, tuple(plan_of(chosen, g.sizes) for g in self.groups)
+
+    # ------------------------------------------------------------ drawn or integrated
+
+    def _split(self, everything: Split) -> Split:
+        """As few drawn matrices as possible, found by dry runs; all of them where that would take too long."""
+        split, plans = Split(frozenset(), {}), self.plans(2)
+        while True:
+            try:
+                seconds = self._dry(plans, split)
+                break
+            except NotIntegrable as failed:
+                split = split.with_drawn(failed.matrices)
+            except Joined as met:
+                split = split.with_joined(met.matrices)
+        worth = not (split.drawn or self.random) or seconds <= WORTH * self._dry(plans, everything)
+        return split if worth else everything
+
+    def _dry(self, plans: tuple[Sampler, tuple[Plan, ...]], split: Split) -> float:
+        """About the seconds that a replicate takes.  Raises NotIntegrable, Joined."""
+        one = tuple(Group(g.sizes, {name: a[:1] for name, a in g.inputs.items()}) for g in self.groups)
+        draw = self._draw(plans, one, split, 2, np.random.SeedSequence(0), True)
+        examples = sum(g.examples for g in self.groups) / len(self.groups)
+        return OVERHEAD + draw.integrals.seconds * examples**2
+
+    # ------------------------------------------------------------ one replicate
+
+    def replicate(
+        self, plans: tuple[Sampler, tuple[Plan, ...]], samples: int, seed: np.random.SeedSequence
+    ) -> Replicate:
+        """One independent draw.  Raises NotIntegrable when a quadrature turns out not to be accurate."""
+        draw = self._draw(plans, self.groups, self.split, samples, seed, False)
+        found = self._kernels(draw)
+        if not all(np.isfinite(value).all() for value in found.values()):
+            raise not_finite(self.limit.program.instr(self.limit.output_var))
+        wanted = {name: value for name, value in found.items() if name in (*self.want, "scalar")}
+        rows = {n: v[self.order] if v.ndim == 1 else v[np.ix_(self.order, self.order)] for n, v in wanted.items()}
+        return Replicate(rows, tuple(draw.integrals.errors.values()))
+
+    def _draw(
+        self, plans: tuple[Sampler, tuple[Plan, ...]], groups: Sequence[Group], split: Split, samples: int,
+        seed: np.random.SeedSequence, dry: bool,
+    ) -> Draw:
+        network = Network(dict(self.sizes), {}, {}, np.dtype(np.float64))
+        states = [State(plan, network, g) for plan, g in zip(plans[1], groups, strict=True)]
+        draw = Draw(self.limit, plans[0], self.laws, split, states, samples, seed, dry)
+        draw.run(self.roots)
+        if dry:
+            self._kernels(draw)
+        return draw
+
+    def _kernels(self, draw: Draw) -> Found:
+        found = self._output(draw)
+        if "ntk" in self.want and not self.limit.is_vector:
+            found["ntk"] = self._ntk(draw)
+        return found
+
+    def _output(self, draw: Draw) -> Found:
+        name = self.limit.output_var
+        if name in self.limit.random and "nngp" not in self.want:
+            return {}
+        if self.limit.is_vector:
+            return {"nngp": _moments(name, draw)}
+        power = self.limit.powers[name]
+        size = sum(self._rows(draw))
+        if power is None or power < 0:
+            return {"nngp": np.zeros((size, size))}
+        if self.leaves is not None:
+            return {"nngp": output_covariance(self.limit, self.leaves, draw.groups, self.laws, draw.integrals)}
+        numbers = np.concatenate([values.state.value(name).T.ravel() for values in draw.groups])
+        return {"nngp": np.outer(numbers, numbers)} if name in self.limit.random else {"scalar": numbers}
+
+    def _rows(self, draw: Draw) -> list[int]:
+        """The number of samples of every group: outputs of all examples."""
+        axes = self.limit.program.var(self.limit.output_var).axes
+        return [count(axes, v.state.env) * v.state.group.examples for v in draw.groups]
+
+    def _ntk(self, draw: Draw) -> Floats:
+        sizes = self._rows(draw)
+        firsts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).tolist()
+        parts = (self._part(t, draw, firsts, sum(sizes)) for t in self.trained)
+        return sum(parts, np.zeros((sum(sizes), sum(sizes))))
+
+    def _part(self, trained: TrainedWeight, draw: Draw, firsts: list[int], samples: int) -> Floats:
+        """The part of a weight; drawn vectors have a faster way than moment by moment."""
+        weight = self.limit.program.weight(trained.weight)
+        scale = float(evaluate(trained.scale, self.sizes))
+        names = {n for u in trained.uses for n in (u.row, u.col)}
+        if draw.integrals.dry or any(names & values.parts.keys() for values in draw.groups):
+            return scale * tangent(trained.uses, draw.groups, firsts, samples, draw.integrals)
+        wide = sum(d is not None and d.wide for d in (weight.rows, weight.cols))
+        states = [values.state for values in draw.groups]
+        return scale / float(draw.samples) ** wide * gradient_gram(trained.uses, states, firsts, samples)
+
+
+def _moments(name: str, draw: Draw) -> Floats:
+    """E[Z Z'] of a vector, samples group by group, example by example."""
+    axes = [np.arange(count(v.state.plan.program.var(name).axes, v.state.env)) for v in draw.groups]
+    terms = [v.vectors(name, elements) for v, elements in zip(draw.groups, axes, strict=True)]
+    examples = [v.state.group.examples for v in draw.groups]
+
+    def block(g: int, h: int) -> Floats:
+        n, m = len(axes[g]), len(axes[h])
+        found = draw.integrals.moment(terms[g], n, g, terms[h], m, h)
+        moved = found.reshape(n, examples[g], m, examples[h]).transpose(1, 0, 3, 2)
+        return moved.reshape(n * examples[g], m * examples[h])
+
+    return np.block([[block(g, h) for h in range(len(axes))] for g in range(len(axes))])
+
+
+def _order(limit: Limit, dataset: Dataset) -> Ints:
+    """For every row of the result, in the order of the data set, where it stands group by group."""
+    axes = limit.program.var(limit.output_var).axes
+    keys = [np.repeat(g.rows, count(axes, g.sizes)) for g in dataset.groups]
+    order: Ints = np.argsort(np.concatenate(keys), kind="stable")
+    return order
