@@ -1,7 +1,7 @@
 """Tier 2: deterministic quadrature with an error estimate.
 
 One Gaussian argument in each run, or two independent factors in one (`marginals`), with point masses split off
-(`points`); up to four arguments in all by a product rule (`tensor`).  Parameters that vary over the entries are
+(`points`); up to four arguments in all by iterated quadrature (`cubature`).  Parameters that vary over the entries are
 served by grouping equal ones.
 """
 
@@ -14,13 +14,13 @@ from typing import Any, final
 import numpy as np
 
 from tensorprog.ir.expr import ZERO, Expr, evaluate, mul, symbols
+from tensorprog.symbolic.cubature import cubature, typical_cost
 from tensorprog.symbolic.law import Law
 from tensorprog.symbolic.marginals import Pair, Side, one_mean, two_means
 from tensorprog.symbolic.moments import Moments, joint_lists
 from tensorprog.symbolic.orthant import Array
 from tensorprog.symbolic.points import Split, has_dirac, split_points
 from tensorprog.symbolic.separate import separate
-from tensorprog.symbolic.tensor import tensor_mean
 
 Params = Mapping[str, Any]
 MOST_ARGUMENTS = 4
@@ -39,7 +39,12 @@ class Quadrature:
     def describe(self) -> str:
         """What is done."""
         if self.factors is None:
-            return f"Gauss-Hermite product rule in {len(self.args)} variables"
+            params = sorted(symbols(self.integrand) - set(self.args))
+            cost = typical_cost(self.integrand, self.args, params)
+            return (
+                f"iterated Gauss rules in {len(self.args)} variables, broken at kinks,"
+                f" about {cost:.0e} evaluations per entry at unit variances"
+            )
         if len(self.factors) < 2:
             return "composite Gauss-Kronrod rule, broken at kinks"
         return "Hermite series of the marginals (Mehler); nested Gauss-Kronrod rules at kinks near correlation 1"
@@ -67,7 +72,7 @@ class Quadrature:
 
     def _uniform(self, mean: list[Array], cov: list[list[Array]], params: Params) -> Result:
         if self.factors is None:
-            return tensor_mean(self.integrand, self.args, mean, cov, params)
+            return cubature(self.integrand, self.args, mean, cov, params)
         sides = [(i, Side(s.regular, self.args[i]), s.points) for i, s in self.factors]
         if len(sides) == 1:
             return _one(sides[0], mean, cov, params)
