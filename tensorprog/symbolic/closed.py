@@ -6,7 +6,7 @@ f and g are normal forms (`gates.Group`); a product of one group of each is eval
 2. recentring at the knots, and noise for each normcdf or erf;
 3. Stein's recursion down to probabilities of at most four half-lines (`law`).
 
-Waves (sin, cos) are exponentials with imaginary w; with gates they are not served here.
+Waves (sin, cos) are exponentials with imaginary w (`waves`), under at most two gates.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import Any, final
 
 import numpy as np
 
-from tensorprog.ir.expr import ONE, ZERO, Expr
+from tensorprog.ir.expr import Expr
+from tensorprog.symbolic.enlarge import enlarge
 from tensorprog.symbolic.gates import Group, groups
-from tensorprog.symbolic.law import Gates, Law, Noisy
+from tensorprog.symbolic.law import Gates, Law
 from tensorprog.symbolic.moments import Moments, joint_lists
 from tensorprog.symbolic.normal import normal_form
 from tensorprog.symbolic.orthant import EPS, Array
@@ -28,10 +29,10 @@ from tensorprog.symbolic.poly import Powers
 from tensorprog.symbolic.tiles import cut, tiles
 from tensorprog.symbolic.tilt import tilted
 from tensorprog.symbolic.waves import wave_pair
-from tensorprog.symbolic.weights import Params, Weights, affine, monomials, number
+from tensorprog.symbolic.weights import Params, monomials
 
 MOST_GATES = 4
-Row = tuple[Weights, Any]  # an affine form of the variables
+MOST_WAVE_GATES = 2
 
 
 @final
@@ -53,7 +54,7 @@ class Sums:
     @property
     def most_gates(self) -> int:
         """The most half-lines in one moment."""
-        return sum(max((len(_kinds(g)) for g in side), default=0) for side in (self.left, self.right))
+        return sum(max((len(g.kinds) for g in side), default=0) for side in (self.left, self.right))
 
     def evaluate(self, moments: Moments, params: Params) -> tuple[Array, Array]:
         """E[f g] and an estimate of its absolute error, of the common shape of the moments."""
@@ -88,15 +89,11 @@ def closed_sums(left: Expr, left_args: tuple[str, ...], right: Expr, right_args:
 
 
 def _check(a: Group, b: Group) -> None:
-    gates = [kind for g in (a, b) for kind in _kinds(g)]
+    gates = a.kinds + b.kinds
     if sum(kind != "D" for kind in gates) > MOST_GATES:
         raise NotClosed("more than four gates")
-    if gates and (a.wave or b.wave):
-        raise NotClosed("a wave under a gate")
-
-
-def _kinds(g: Group) -> list[str]:
-    return [k.kind for k in g.knots if k.kind] + [o.kind for o in g.others]
+    if len(gates) > MOST_WAVE_GATES and (a.wave or b.wave):
+        raise NotClosed("a wave under more than two gates")
 
 
 # ---------------------------------------------------------------- one product of groups
@@ -105,7 +102,7 @@ def _kinds(g: Group) -> list[str]:
 def _pair(law: Law, log: Array, a: Group, b: Group, params: Params) -> tuple[Array, Array]:
     if a.wave or b.wave:
         return wave_pair(law, log, a, b, params)
-    enlarged, gates = _enlarge(law, a, b, params)
+    enlarged, gates = enlarge(law, a, b, params)
     mass = np.exp(log)
     value, error = np.zeros(()), np.zeros(())
     for powers, weight in monomials(a, b, params, len(enlarged.mean)):
@@ -123,52 +120,3 @@ def _is_sharp(law: Law, powers: Powers, gates: Gates) -> bool:
     if len(gates) != 2 or any(np.any(law.mean[i]) for i, _ in gates):
         return False
     return len(law.mean) == 2 or not any(powers)
-
-
-def _enlarge(law: Law, a: Group, b: Group, params: Params) -> tuple[Law, Gates]:
-    """The law of the centred variables z, of the forms of other gates and of noise, and the gates by index."""
-    knots = (*a.knots, *b.knots)
-    flips = [number(k.flip, params) for k in knots]
-    shifts = [-f * number(k.origin, params) for k, f in zip(knots, flips, strict=True)]
-    rows: list[Row] = [({i: f}, shift) for i, (f, shift) in enumerate(zip(flips, shifts, strict=True))]
-    gates = [(i, knot.kind) for i, knot in enumerate(knots) if knot.kind]
-    noisy: list[tuple[str, Noisy]] = []
-    for gate, offset in [(g, 0) for g in a.others] + [(g, len(a.knots)) for g in b.others]:
-        form, const = affine(gate.form, offset, params)
-        single = _on_variable(form, const, rows) if gate.soft else None
-        if single is None:
-            rows.append((form, const))
-            single = Noisy(len(rows) - 1, 1.0, 0.0, 1.0)
-        if gate.soft:
-            noisy.append((gate.kind, single))
-        else:
-            gates.append((len(rows) - 1, gate.kind))
-    gates += [(len(rows) + i, kind) for i, (kind, _) in enumerate(noisy)]
-    plain = len(rows) == len(knots) and all(k.flip == ONE and k.origin == ZERO for k in knots)
-    if plain and not noisy:
-        return law, tuple(gates)
-    mean, cov = (law.mean, law.cov) if plain else _mapped(law, rows)
-    return Law(mean, cov, [y for _, y in noisy]), tuple(gates)
-
-
-def _on_variable(form: Weights, const: Any, rows: list[Row]) -> Noisy | None:
-    """A soft gate of one variable, scaled to slope +-1, on the centred one."""
-    if len(form) != 1:
-        return None
-    ((i, slope),) = form.items()
-    size = np.abs(slope)
-    if not np.all(size > 0):
-        return None
-    (weights, shift) = rows[i]
-    sign = np.sign(slope) * weights[i]
-    return Noisy(i, sign if np.ndim(sign) else float(sign), const / size - sign * shift, 1 / size**2)
-
-
-def _mapped(law: Law, rows: list[Row]) -> tuple[list[Array], list[list[Array]]]:
-    """Mean and covariance of the affine images row . x + const."""
-    mean = [np.asarray(sum((law.mean[i] * c for i, c in row.items()), start=const)) for row, const in rows]
-    return mean, [[_image(law, x, y) for y in rows] for x in rows]
-
-
-def _image(law: Law, x: Row, y: Row) -> Array:
-    return np.asarray(sum(c * d * law.cov[i][j] for i, c in x[0].items() for j, d in y[0].items()))

@@ -43,6 +43,11 @@ class Group:
     knots: tuple[Knot, ...]
     others: tuple[Gate, ...]
 
+    @property
+    def kinds(self) -> list[str]:
+        """Of all gates."""
+        return [k.kind for k in self.knots if k.kind] + [o.kind for o in self.others]
+
 
 Key = tuple[Factor, tuple[Knot, ...]]  # the factor keeps only the gates that are no knots
 

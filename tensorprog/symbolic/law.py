@@ -16,7 +16,7 @@ rounded numbers: minor(u, v + w) = minor(u, v) + Var u Var w, and given v + w = 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, final
@@ -24,7 +24,7 @@ from typing import Any, final
 import numpy as np
 
 from tensorprog.errors import fail
-from tensorprog.symbolic import orthant
+from tensorprog.symbolic import orthant, weighted
 from tensorprog.symbolic.orthant import Array
 from tensorprog.symbolic.poly import Powers
 
@@ -48,11 +48,11 @@ class Noisy:
 class Law:
     """x ~ N(mean, cov), lists of arrays that broadcast, followed by `noisy` variables made of them.
 
-    A complex mean is allowed where there are no gates.  `whole`: the law and the index of the variable that has
-    been set to 0 in it.
+    `whole`: the law and the index of the variable that has been set to 0 in it.  With `log` the measure is
+    exp(log) times the normal one, and mean and log may be complex (a tilt by a wave): then at most two gates.
     """
 
-    __slots__ = ("cov", "mean", "_doubt", "_given", "_minors", "_moments", "_noisy", "_parts", "_whole")
+    __slots__ = ("cov", "log", "mean", "_doubt", "_given", "_minors", "_moments", "_noisy", "_parts", "_whole")
 
     def __init__(
         self,
@@ -60,15 +60,25 @@ class Law:
         cov: Sequence[Sequence[Array]],
         noisy: Sequence[Noisy] = (),
         whole: tuple[Law, int] | None = None,
+        log: Array | None = None,
     ) -> None:
         self.mean = [*mean, *(np.asarray(_signed(y.sign, mean[y.base]) + y.const) for y in noisy)]
         self.cov = _covariances(cov, noisy)
+        self.log = log
         self._noisy, self._whole = tuple(noisy), whole
         self._moments: dict[tuple[Powers, Gates], Array] = {}
         self._given: dict[int, Law] = {}
         self._minors: dict[tuple[int, int], Array] = {}
         self._parts: dict[tuple[Gate, Gate], tuple[Array, Law, Law]] = {}
         self._doubt: Array = np.zeros(())
+
+    def tilted_by_wave(self, weights: Mapping[int, Any], log: Array) -> tuple[Array, Law]:
+        """exp(log + i w.(x - mean)) times the law, and w cov w / 2."""
+        n = range(self._size)
+        shift = [np.asarray(sum(self.cov[j][i] * w for i, w in weights.items())) for j in n]
+        decay = np.asarray(0.5 * sum(w * shift[i] for i, w in weights.items()))
+        mean = [self.mean[j] + 1j * shift[j] for j in n]
+        return decay, Law(mean, [self.cov[j][: self._size] for j in n], self._noisy, None, log - decay)
 
     def expect(self, powers: Powers, gates: Gates) -> Array:
         """E[x^powers * product of gates], gates sorted by index."""
@@ -123,14 +133,19 @@ class Law:
         for gate in gates:
             if not rest[gate[0]]:
                 left = _without(gates, gate)
-                inner = self.given(gate[0]).expect(rest, left) if left or any(rest) else 1.0
+                trivial = self.log is None and not left and not any(rest)
+                inner = 1.0 if trivial else self.given(gate[0]).expect(rest, left)
                 total = total + WEIGHT[gate[1]] * self._slope(i, gate[0]) * inner
         return np.asarray(total)
 
     def _slope(self, i: int, g: int) -> Array:
         """cov(x_i, x_g) * density of x_g at 0."""
         deviation = np.sqrt(self.cov[g][g])
-        return np.asarray(orthant.ratio(self.cov[i][g], deviation) * orthant.density(self._threshold(g)))
+        return np.asarray(orthant.ratio(self.cov[i][g], deviation) * self._density(g))
+
+    def _density(self, g: int) -> Array:
+        """The standardized density of x_g at 0; without its exponential when the law has a `log`, which takes it."""
+        return orthant.density(self._threshold(g)) if self.log is None else np.asarray(1 / orthant.ROOT_2PI)
 
     def _at_point(self, gate: Gate, powers: Powers, gates: Gates) -> Array:
         i = gate[0]
@@ -147,7 +162,7 @@ class Law:
 
     def _height(self, i: int) -> Array:
         """The density of x_i at 0."""
-        return orthant.ratio(orthant.density(self._threshold(i)), np.sqrt(self.cov[i][i]))
+        return orthant.ratio(self._density(i), np.sqrt(self.cov[i][i]))
 
     @property
     def _size(self) -> int:
@@ -168,7 +183,8 @@ class Law:
             mean = [self._conditional_mean(j, i) if j != i else np.zeros(()) for j in n]
             half = [[self._conditional_cov(j, k, i) for k in n[: j + 1]] for j in n]
             cov = [[half[max(j, k)][min(j, k)] for k in n] for j in n]
-            self._given[i] = Law(mean, cov, self._noisy, (self, i))
+            log = None if self.log is None else self.log - 0.5 * self._threshold(i) ** 2
+            self._given[i] = Law(mean, cov, self._noisy, (self, i), log)
         return self._given[i]
 
     def _conditional_mean(self, j: int, i: int) -> Array:
@@ -237,7 +253,8 @@ class Law:
         return np.where(positive, best, 0.0)
 
     def _threshold(self, i: int) -> Array:
-        return orthant.threshold(self.mean[i], np.sqrt(self.cov[i][i]))
+        cut = orthant.threshold if self.log is None else weighted.threshold
+        return cut(self.mean[i], np.sqrt(self.cov[i][i]))
 
     def _standard(self, i: int, j: int) -> tuple[Array, Array, Array, Array]:
         """h_i, h_j, rho, 1 - rho^2; independent where a variance is 0."""
@@ -247,6 +264,8 @@ class Law:
         return self._threshold(i), self._threshold(j), rho, det
 
     def _probability(self, gates: Gates) -> Array:
+        if self.log is not None:
+            return self._weighted(self.log, gates)
         if not gates:
             return np.ones(())
         if len(gates) == 1:
@@ -261,6 +280,19 @@ class Law:
             return orthant.step_pair(*standard) if first == "H" else orthant.sign_pair(*standard)
         h = standard[1] if first == "H" else standard[0]
         return np.asarray(0.5 * (orthant.sign_mean(h) + orthant.sign_pair(*standard)))
+
+    def _weighted(self, log: Array, gates: Gates) -> Array:
+        """exp(log) times the probability of at most two half-lines."""
+        for gate in gates:
+            if gate[1] == "S":
+                return self._by_steps(gate, (0,) * len(self.mean), gates)
+        if not gates:
+            return np.exp(log)
+        if len(gates) == 1:
+            return weighted.step_mean(self._threshold(gates[0][0]), log)
+        value, error = weighted.step_pair(*self._standard(gates[0][0], gates[1][0]), log)
+        self._doubt = self._doubt + error
+        return value
 
     def _orthant(self, gates: Gates) -> Array:
         """The probability of three or four half-lines."""
@@ -317,7 +349,7 @@ class Law:
 
     def _sharpened(self, value: Array, powers: Powers, gates: Gates) -> Array:
         """The wedge form for two zero-mean steps on the variables themselves, near rho = -1."""
-        if len(gates) != 2 or any(kind != "H" for _, kind in gates):
+        if len(gates) != 2 or any(kind != "H" for _, kind in gates) or self.log is not None:
             return value
         (i, _), (j, _) = gates
         if any(p for k, p in enumerate(powers) if k not in (i, j)):

@@ -74,7 +74,7 @@ def _three(h: Array, r: Array, d: Array) -> tuple[float, float]:
             first = i
     h, r, d = _led_by(first, h, r, d)
     dets = _triples(r, d)
-    value, error = _path_integral(h, r, d, dets, 0.0)
+    value, error = _path_integral(h, r, d, dets, np.zeros((3, 2)))
     value += single(h[0]) * pair(h[1], h[2], r[1, 2], d[1, 2])
     return min(1.0, max(0.0, value)), error + 4 * EPS
 
@@ -88,7 +88,7 @@ def _four(h: Array, r: Array, d: Array) -> tuple[float, float]:
             first = i
     h, r, d = _led_by(first, h, r, d)
     dets = _triples(r, d)
-    value, error = _path_integral(h, r, d, dets, _determinant(r, d, dets))
+    value, error = _path_integral(h, r, d, dets, _rests(r, d, dets))
     rest, rest_error = _three(h[1:], r[1:, 1:], d[1:, 1:])
     value += single(h[0]) * rest
     return min(1.0, max(0.0, value)), error + rest_error + 4 * EPS
@@ -142,24 +142,22 @@ def _triples(r: Array, d: Array) -> Array:
 
 
 @compiled
-def _crossing(j: int, k: int, m: int, r: Array, d: Array) -> float:
-    """(1 - r_0j^2) times the covariance of k and m given 0 and j."""
-    km = partial(r[j, k], r[j, m], r[k, m], d[j, k], d[j, m], d[k, m])
-    ok = partial(r[0, j], r[j, k], r[0, k], d[0, j], d[j, k], d[0, k])
-    om = partial(r[0, j], r[j, m], r[0, m], d[0, j], d[j, m], d[0, m])
-    return float(d[0, j] * km - ok * om)
-
-
-@compiled
-def _determinant(r: Array, d: Array, dets: Array) -> float:
-    """Of four variables, by Sylvester's identity at the least correlated pair 0, j."""
-    j = 1
-    for i in range(2, 4):
-        if d[0, i] > d[0, j]:
-            j = i
-    k, m = _others(j)
-    cross = _crossing(j, k, m, r, d)
-    return float(max(0.0, (dets[m] * dets[k] - cross * cross) / d[0, j]))
+def _rests(r: Array, d: Array, dets: Array) -> Array:
+    """Coefficients of cos^2 and sin^2: [j] of (1 - r_0j^2 sin^2) Cov(k, m | 0, j), [0] of the determinant of all."""
+    rests = np.empty((4, 2))
+    rests[0, 0], rests[0, 1] = dets[0], 0.0
+    best = 0.0
+    for j in range(1, 4):
+        k, m = _others(j)
+        km = partial(r[j, k], r[j, m], r[k, m], d[j, k], d[j, m], d[k, m])
+        ok = partial(r[0, j], r[j, k], r[0, k], d[0, j], d[j, k], d[0, k])
+        om = partial(r[0, j], r[j, m], r[0, m], d[0, j], d[j, m], d[0, m])
+        cross = d[0, j] * km - ok * om
+        rests[j, 0], rests[j, 1] = km, cross
+        if d[0, j] > best:  # Sylvester's identity, at the least correlated pair
+            best = d[0, j]
+            rests[0, 1] = max(0.0, (dets[m] * dets[k] - cross * cross) / best)
+    return rests
 
 
 @compiled
@@ -172,7 +170,7 @@ def _others(j: int) -> tuple[int, int]:
 
 
 @compiled
-def _path_integral(h: Array, r: Array, d: Array, dets: Array, det: float) -> tuple[float, float]:
+def _path_integral(h: Array, r: Array, d: Array, dets: Array, rests: Array) -> tuple[float, float]:
     """The integral of the module's formula and its error estimate."""
     low, high = np.empty(64), np.empty(64)
     low[0], high[0] = 0.0, 0.5 * math.pi
@@ -181,7 +179,7 @@ def _path_integral(h: Array, r: Array, d: Array, dets: Array, det: float) -> tup
     while waiting > 0:
         waiting -= 1
         a, b = low[waiting], high[waiting]
-        v, e = _panel(a, b, h, r, d, dets, det)
+        v, e = _panel(a, b, h, r, d, dets, rests)
         done += 1
         if e <= TOLERANCE or done > PANELS or waiting > 60:
             value, error = value + v, error + e
@@ -193,13 +191,13 @@ def _path_integral(h: Array, r: Array, d: Array, dets: Array, det: float) -> tup
 
 
 @compiled
-def _panel(a: float, b: float, h: Array, r: Array, d: Array, dets: Array, det: float) -> tuple[float, float]:
+def _panel(a: float, b: float, h: Array, r: Array, d: Array, dets: Array, rests: Array) -> tuple[float, float]:
     """Gauss-Kronrod on one panel; the error estimate is QUADPACK's."""
     half, size = 0.5 * (b - a), len(NODES)
     values = np.empty(size)
     fine, coarse = 0.0, 0.0
     for i in range(size):
-        values[i] = _slope(a + half * (1 + NODES[i]), h, r, d, dets, det)
+        values[i] = _slope(a + half * (1 + NODES[i]), h, r, d, dets, rests)
         fine += KRONROD[i] * values[i]
         coarse += GAUSS[i] * values[i]
     variation = 0.0
@@ -212,7 +210,7 @@ def _panel(a: float, b: float, h: Array, r: Array, d: Array, dets: Array, det: f
 
 
 @compiled
-def _slope(t: float, h: Array, r: Array, d: Array, dets: Array, det: float) -> float:
+def _slope(t: float, h: Array, r: Array, d: Array, dets: Array, rests: Array) -> float:
     """The integrand at angle t; with a = r_0j sin t, side = sign a:
 
     (x^2 + y^2 - 2 a x y) / (1 - a^2) = (x - side y)^2 / (1 - a^2) + 2 side x y / (1 + |a|)
@@ -229,7 +227,7 @@ def _slope(t: float, h: Array, r: Array, d: Array, dets: Array, det: float) -> f
         if len(h) == 3:
             rest = _rest_of_three(j, s, ss, cc, h, r, d, dets)
         else:
-            rest = _rest_of_four(j, s, ss, cc, h, r, d, dets, det)
+            rest = _rest_of_four(j, s, ss, cc, h, r, d, dets, rests)
         total += r[0, j] * c / math.sqrt(free) * math.exp(-exponent) * rest
     return total / (2 * math.pi)
 
@@ -243,32 +241,35 @@ def _rest_of_three(j: int, s: float, ss: float, cc: float, h: Array, r: Array, d
 
 @compiled
 def _rest_of_four(
-    j: int, s: float, ss: float, cc: float, h: Array, r: Array, d: Array, dets: Array, det: float
+    j: int, s: float, ss: float, cc: float, h: Array, r: Array, d: Array, dets: Array, rests: Array
 ) -> float:
     k, m = _others(j)
     free = cc + ss * d[0, j]
     with_k, with_m = cc * d[j, k] + ss * dets[m], cc * d[j, m] + ss * dets[k]
-    straight = partial(r[j, k], r[j, m], r[k, m], d[j, k], d[j, m], d[k, m])
     product = with_k * with_m
     u = _standardized(_surplus(j, k, s, ss, cc, h, r, d), free * with_k)
     v = _standardized(_surplus(j, m, s, ss, cc, h, r, d), free * with_m)
     if product <= 0.0:
         return single(u) * single(v)
-    rho = (cc * straight + ss * _crossing(j, k, m, r, d)) / math.sqrt(product)
-    left = free * (cc * dets[0] + ss * det) / product
+    rho = (cc * rests[j, 0] + ss * rests[j, 1]) / math.sqrt(product)
+    left = free * (cc * rests[0, 0] + ss * rests[0, 1]) / product
     return pair(u, v, max(-1.0, min(1.0, rho)), max(0.0, min(1.0, left)))
 
 
 @compiled
 def _standardized(surplus: float, square: float) -> float:
+    if surplus == 0.0:
+        return 0.0
     if square > 0.0:
         return max(-FAR, min(FAR, surplus / math.sqrt(square)))
-    return 0.0 if surplus == 0.0 else math.copysign(FAR, surplus)
+    return math.copysign(FAR, surplus)
 
 
 @compiled
 def _surplus(j: int, k: int, s: float, ss: float, cc: float, h: Array, r: Array, d: Array) -> float:
     """(1 - r_0j^2) (h_k - E[x_k | x_0 = h_0, x_j = h_j]) on the path, written from the closest pair of the three."""
+    if h[0] == 0.0 and h[j] == 0.0 and h[k] == 0.0:
+        return 0.0
     a, b, c = s * r[0, j], s * r[0, k], r[j, k]
     d_a, d_b = cc + ss * d[0, j], cc + ss * d[0, k]
     if abs(c) >= abs(a) and abs(c) >= abs(b):

@@ -1,16 +1,18 @@
-"""Expectations of polynomials times sin and cos: exponentials with an imaginary argument."""
+"""Expectations of polynomials times sin and cos, under gates or not: exponentials with an imaginary argument."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tensorprog.symbolic.gates import Group
-from tensorprog.symbolic.law import Law
+from tensorprog.symbolic.enlarge import enlarge
+from tensorprog.symbolic.gates import Group, Knot
+from tensorprog.symbolic.law import Gates, Law
 from tensorprog.symbolic.orthant import EPS, Array
 from tensorprog.symbolic.poly import Powers
-from tensorprog.symbolic.weights import Params, Weights, affine, monomials
+from tensorprog.symbolic.weights import Params, Weights, affine, monomials, number
 
 
 def turn(angle: Array, quarter: int) -> Array:
@@ -21,19 +23,21 @@ def turn(angle: Array, quarter: int) -> Array:
 
 def wave_pair(law: Law, log: Array, a: Group, b: Group, params: Params) -> tuple[Array, Array]:
     """exp(log) E[P_a P_b cos(alpha) cos(beta)] for the waves that are there, and its rounding error."""
-    size = len(law.mean)
-    terms = list(monomials(a, b, params, size))
     phases = [
         (*affine(g.wave.form, offset, params), g.wave.quarter)
         for g, offset in ((a, 0), (b, len(a.knots)))
         if g.wave is not None
     ]
-    plain = all(not any(powers) for powers, _ in terms)
-    if plain:
-        value, scale = _mean(law, phases) if len(phases) == 1 else _product(law, phases)
-        weight = sum(w for _, w in terms)
-        return weight * np.exp(log) * value, np.abs(weight) * np.exp(log) * scale
-    return _with_polynomial(law, log, terms, phases)
+    if a.kinds or b.kinds:
+        enlarged, gates = enlarge(law, a, b, params)
+        moved = [_moved(phase, (*a.knots, *b.knots), params) for phase in phases]
+        return _by_tilting(enlarged, gates, log, list(monomials(a, b, params, len(enlarged.mean))), moved)
+    terms = list(monomials(a, b, params, len(law.mean)))
+    if any(any(powers) for powers, _ in terms):
+        return _by_tilting(law, (), log, terms, phases)
+    value, scale = _mean(law, phases) if len(phases) == 1 else _product(law, phases)
+    weight = sum(w for _, w in terms)
+    return weight * np.exp(log) * value, np.abs(weight) * np.exp(log) * scale
 
 
 Phase = tuple[Weights, Any, int]
@@ -72,22 +76,27 @@ def _product(law: Law, phases: list[Phase]) -> tuple[Array, Array]:
     return np.asarray(value), 4 * EPS * (1 + half) * np.exp(-half) * (np.abs(first) + np.abs(second))
 
 
-def _with_polynomial(
-    law: Law, log: Array, terms: list[tuple[Powers, Any]], phases: list[Phase]
+def _moved(phase: Phase, knots: Sequence[Knot], params: Params) -> Phase:
+    """The phase as a form of the centred variables, u_i = origin_i + flip_i z_i."""
+    weights, const, quarter = phase
+    shift = sum(w * number(knots[i].origin, params) for i, w in weights.items())
+    return {i: w * number(knots[i].flip, params) for i, w in weights.items()}, const + shift, quarter
+
+
+def _by_tilting(
+    law: Law, gates: Gates, log: Array, terms: list[tuple[Powers, Any]], phases: list[Phase]
 ) -> tuple[Array, Array]:
     """Re of the moments at the complex mean  mean + i cov w,  over both signs of the second wave."""
     value, error = np.zeros(()), np.zeros(())
     signs = (1.0, -1.0) if len(phases) == 2 else (1.0,)
     for sign in signs:
         weights, angle, quarter = _joined(law, phases, sign)
-        shift = [sum(row[i] * w for i, w in weights.items()) for row in law.cov]
-        tilted = Law([m + 1j * s for m, s in zip(law.mean, shift, strict=True)], law.cov)
-        decay = np.exp(log - 0.5 * sum(w * shift[i] for i, w in weights.items()))
-        rotation = np.exp(1j * angle) * (-1j) ** quarter
+        decay, tilted = law.tilted_by_wave(weights, log + 1j * angle)
         for powers, weight in terms:
-            term = weight * decay * rotation * tilted.expect(powers, ()) / len(signs)
+            term = weight * (-1j) ** quarter * tilted.expect(powers, gates) / len(signs)
+            size = np.abs(weight) * tilted.scale(powers, gates) if gates else np.abs(term)
             value = value + term.real
-            error = error + 8 * EPS * np.abs(term)
+            error = error + size * ((8 + decay) * EPS + tilted.doubt())
     return value, error
 
 
