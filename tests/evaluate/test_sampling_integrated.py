@@ -1,0 +1,223 @@
+"""Sampling that integrates what it can: agreement with the deterministic tiers, coverage, accuracy on request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import tensorprog
+from tensorprog.dataset import bind
+from tensorprog.errors import TensorProgError
+from tensorprog.evaluate import Options, sampling_accuracy
+from tensorprog.evaluate.sampling import Sampled, sample
+from tensorprog.evaluate.sampling_accuracy import Effort, relative_error
+from tests.oracles.duals import Array
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+RNG = np.random.default_rng(31)
+POINTS = RNG.normal(size=(3, 3))
+SEQUENCES = RNG.normal(size=(3, 4, 3))
+
+
+def network(name: str, **params: str | float) -> tensorprog.Network:
+    return tensorprog.load(EXAMPLES / f"{name}.tp", **params)
+
+
+def sampled(net: tensorprog.Network, x: Array, options: Options) -> Sampled:
+    return sample(net.limit(), bind(net.program, x), options, options.want)
+
+
+# ---------------------------------------------------------------- agreement of the tiers
+
+
+def random_program(rng: np.random.Generator) -> str:
+    """A few layers of gates, products, skips and normalizations, within reach of the deterministic tiers."""
+    lines = ["h = dense(x, n, sb = 0.3)"]
+    for _ in range(int(rng.integers(1, 4))):
+        f, g = rng.choice(["relu", "erf", "sin", "gelu", "cos", "abs"], size=2)
+        lines.append(
+            str(
+                rng.choice(
+                    [
+                        f"h = {f}(dense(h, n, sb = 0.2))",
+                        f"h = {f}(dense(h, n)) * normcdf(dense(h, n, sb = 0.5))",
+                        f"h = h + {f}(dense(h, n)) - 0.5 * {g}(dense(h, n))",
+                        f"h = {f}(dense(h, n)) * (1 - normcdf(dense(h, n))) + h",
+                        f"h = {f}(dense(h, n) + dense(h, n))",
+                        f"h = h / sqrt(avg(h^2) + 1) + {f}(dense(h, n))",
+                    ]
+                )
+            )
+        )
+    body = "\n".join(f"    {line}" for line in lines)
+    return f"program random():\n    width n = 64\n    input x: [d]\n{body}\n    output readout(h)\n"
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_programs_agree_with_the_deterministic_tiers(seed: int) -> None:
+    """Integrated throughout, the result is exact; drawn throughout, it is within its errors (Student, 15 degrees)."""
+    net = tensorprog.load(random_program(np.random.default_rng(seed)))
+    want = ("nngp", "ntk")
+    truth = net.kernels(POINTS, want=want)
+    assert all(row.tier != "sampling" for row in truth.report.rows)
+    exact = sampled(net, POINTS, Options(want))
+    assert exact.drawn == ()
+    drawn = sampled(net, POINTS, Options(want, "sampling", samples=1024, replicates=16, seed=seed))
+    for kind in want:
+        right = getattr(truth, kind)
+        np.testing.assert_allclose(getattr(exact, kind), right, rtol=1e-7, atol=1e-9)
+        error = getattr(drawn, f"{kind}_se")
+        assert np.all(np.abs(getattr(drawn, kind) - right) <= 5.5 * error + 1e-10 * np.abs(right).max())
+        assert 0 < relative_error(right, error) < 0.1
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm", "maxpool_cnn", "batchnorm"])
+def test_what_is_integrated_and_what_is_drawn_agree(name: str) -> None:
+    x = {"maxpool_cnn": RNG.normal(size=(2, 4, 4, 2)), "batchnorm": RNG.normal(size=(2, 6, 7))}.get(name, SEQUENCES[:2, :3])
+    net = network(name)
+    mixed = sampled(net, x, Options(samples=2048, replicates=16))
+    drawn = sampled(net, x, Options(tier="sampling", samples=2048, replicates=16, seed=1))
+    for kind in ("nngp", "ntk"):
+        errors = getattr(mixed, f"{kind}_se"), getattr(drawn, f"{kind}_se")
+        assert np.all(np.abs(getattr(mixed, kind) - getattr(drawn, kind)) <= 5 * np.hypot(*errors) + 1e-12)
+
+
+def test_a_gated_network_draws_its_update_gate_alone() -> None:
+    found = sampled(network("gru"), SEQUENCES, Options(samples=256, replicates=2))
+    assert found.drawn == ("U_z", "W_z", "b_z")
+    assert {e.tier for e, _ in found.integrated} == {"closed"}
+
+
+def test_variance_is_reduced_at_equal_draws() -> None:
+    """By more than 4 in the standard error of the NTK of a gated network (measured: 10 to 20)."""
+    mixed, drawn = (
+        sampled(network("gru"), SEQUENCES[:2], Options(tier=tier, samples=512, replicates=8))
+        for tier in ("auto", "sampling")
+    )
+    assert mixed.ntk_se is not None and drawn.ntk_se is not None
+    assert np.sqrt(np.mean(drawn.ntk_se**2)) > 4 * np.sqrt(np.mean(mixed.ntk_se**2))
+
+
+def test_random_logits_are_all_that_is_drawn() -> None:
+    found = sampled(network("attention_sqrt"), RNG.normal(size=(2, 2, 3)), Options(samples=64, replicates=16))
+    assert found.drawn == ()
+    assert found.nngp_se is not None and found.nngp_se.max() > 0
+
+
+# ---------------------------------------------------------------- standard errors
+
+
+def coverage(net: tensorprog.Network, x: Array, truth: dict[str, Array], options: Options, repetitions: int) -> float:
+    """How often |estimate - truth| is within the two-sided 95 % limit of Student's t, over all entries."""
+    limit = stats.t.ppf(0.975, options.replicates - 1)
+    inside = []
+    for seed in range(repetitions):
+        found = sampled(net, x, Options(options.want, options.tier, None, options.samples, options.replicates, seed))
+        for kind, right in truth.items():
+            value, error = getattr(found, kind), getattr(found, f"{kind}_se")
+            inside.append(np.mean(np.abs(value - right) <= limit * error))
+    return float(np.mean(inside))
+
+
+@pytest.mark.parametrize(
+    ("name", "params"), [("mlp", {"phi": "relu"}), ("mlp", {"phi": "erf"}), ("gated_mlp", {}), ("layernorm", {})]
+)
+def test_coverage_of_standard_errors(name: str, params: dict[str, str]) -> None:
+    """With few samples and 200 repetitions; the binomial error is 0.015 for one entry, and entries are correlated."""
+    net = network(name, **params)
+    exact = net.kernels(POINTS)
+    options = Options(tier="sampling", samples=64, replicates=8)
+    assert exact.nngp is not None and exact.ntk is not None
+    found = coverage(net, POINTS, {"nngp": exact.nngp, "ntk": exact.ntk}, options, 200)
+    assert 0.91 < found < 0.985
+
+
+def test_coverage_where_only_gates_are_drawn() -> None:
+    """Against a run of a hundred times more draws."""
+    net, x = network("gru"), SEQUENCES[:2, :2]
+    right = sampled(net, x, Options(("nngp",), samples=1 << 14, replicates=8, seed=10**6)).nngp
+    assert right is not None
+    found = coverage(net, x, {"nngp": right}, Options(("nngp",), samples=64, replicates=8), 80)
+    assert 0.90 < found < 0.99
+
+
+# ---------------------------------------------------------------- accuracy on request
+
+
+@pytest.mark.parametrize("accuracy", [1e-2, 3e-3])
+def test_the_accuracy_asked_for_is_reached(accuracy: float) -> None:
+    found = network("gru").kernels(SEQUENCES, want=("nngp",), accuracy=accuracy)
+    assert found.nngp is not None and found.nngp_se is not None
+    assert relative_error(found.nngp, found.nngp_se) <= accuracy
+    assert [r.tier for r in found.report.rows].count("sampling") == 1
+
+
+def test_accuracy_with_random_scalars_takes_more_replicates() -> None:
+    seen: list[str] = []
+    x = RNG.normal(size=(2, 2, 3))
+    found = network("attention_sqrt").kernels(
+        x, want=("nngp",), accuracy=0.03, progress=lambda message, fraction: seen.append(message)
+    )
+    assert found.nngp is not None and found.nngp_se is not None
+    assert relative_error(found.nngp, found.nngp_se) <= 0.03
+    assert len(set(seen)) > 1
+
+
+def test_what_is_not_reached_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tensorprog.evaluate.sampling.MOST", 1 << 13)
+    monkeypatch.setattr(sampling_accuracy, "MOST", 1 << 13)
+    found = network("gru").kernels(SEQUENCES, want=("nngp",), accuracy=1e-9)
+    assert "the accuracy 1e-09 is not reached" in found.report.reason
+
+
+def test_an_exact_result_needs_no_more_draws() -> None:
+    """Batch of one: everything is integrated, one replicate is enough."""
+    found = sampled(network("highway"), POINTS, Options(("nngp",), accuracy=1e-12))
+    assert found.relative_error() == 0
+
+
+def test_an_accuracy_must_be_positive() -> None:
+    with pytest.raises(TensorProgError, match="accuracy"):
+        network("mlp").kernels(POINTS, accuracy=0.0)
+
+
+def test_effort_grows_by_longer_replicates_and_then_by_more() -> None:
+    assert Effort(1024, 8).grown(2.0, False, 1 << 16) == Effort(4096, 8)
+    assert Effort(1 << 16, 8).grown(2.0, False, 1 << 16) == Effort(1 << 16, 32)
+    assert Effort(64, 8).grown(2.0, True, 1 << 16) == Effort(128, 32)
+
+
+def test_numbers_have_standard_errors() -> None:
+    """State evolution of approximate message passing: two seeds differ by what their errors allow."""
+    net = network("amp")
+    (one, e), (two, f) = (net.estimate(output="mse_2", samples=512, seed=s) for s in (0, 1))
+    assert 0 < e[0] < 0.1 * one[0]
+    assert abs(one[0] - two[0]) < 6 * np.hypot(e[0], f[0])
+    fine, error = net.estimate(output="mse_2", accuracy=1e-2)
+    assert error[0] <= 1e-2 * fine[0]
+
+
+# ---------------------------------------------------------------- determinism
+
+
+def test_the_same_seed_gives_the_same_kernels() -> None:
+    one, two, other = (
+        sampled(network("gru"), SEQUENCES, Options(samples=128, replicates=2, seed=s)) for s in (5, 5, 6)
+    )
+    np.testing.assert_array_equal(one.ntk, two.ntk)
+    assert one.ntk is not None and other.ntk is not None and np.abs(one.ntk - other.ntk).max() > 0
+
+
+def test_the_order_of_examples_does_not_matter() -> None:
+    """Beyond the error of sampling, that is; kernels stay positive semidefinite."""
+    net = network("gru")
+    data = SEQUENCES[:, :3]
+    forth, back = (sampled(net, x, Options(samples=512, replicates=8)) for x in (data, data[::-1]))
+    for kind in ("nngp", "ntk"):
+        a, b = getattr(forth, kind), getattr(back, kind)[::-1, ::-1]
+        errors = getattr(forth, f"{kind}_se"), getattr(back, f"{kind}_se")[::-1, ::-1]
+        assert np.all(np.abs(a - b) <= 6 * np.hypot(*errors))
+        assert np.linalg.eigvalsh(a).min() > -1e-12
