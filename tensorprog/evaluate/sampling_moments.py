@@ -4,7 +4,7 @@
 
 The means are over draws, the expectations of functions of integrated nodes are closed forms or quadratures at the
 covariances of the nodes.  `dry` runs find out what can be integrated, and about how many seconds it takes for a pair
-of examples, without computing anything.
+of examples, without computing anything; `widest` is the largest number of coefficients that were held at once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHUNK = 1 << 24
 UNCERTAIN = 1e-6
 """Relative error of a quadrature from which the class is drawn instead."""
 
-PAIR, QUADRATURE = 4e-7, 3e-5
+PAIR, QUADRATURE = 4e-7, 2e-4
 """About the seconds that a pair of terms (over a few thousand draws) and a quadrature take."""
 
 
@@ -41,6 +41,7 @@ class Integrals:
         self.errors: dict[Request, tuple[Expectation, float]] = {}
         self.grams: dict[Hashable, Floats] = {}
         self.seconds = 0.0
+        self.widest = 0
 
     def nodes(self, of: Class, group: int) -> Nodes:
         """The nodes of a class in a group."""
@@ -52,6 +53,7 @@ class Integrals:
 
     def moment(self, left: Terms, n: int, g: int, right: Terms, m: int, h: int) -> Floats:
         """E[Z Z'] of n elements in group g and m elements in group h, [n * examples, m * examples']."""
+        self.widest = max(self.widest, sum(b.coef[:, :, 0].size for b in right if b.coef.shape[2] > 1))
         total = np.zeros((n * self.examples[g], m * self.examples[h]))
         for b in right:
             for a in left:

@@ -38,6 +38,9 @@ WORTH = 16.0
 NUMBERS = 1 << 26
 """Numbers that the Gaussian families of a replicate may hold."""
 
+COPIES = 4
+"""About the times that the coefficients of partly drawn values are held at once."""
+
 OVERHEAD = 0.03
 """About the seconds of a replicate for a program with little to compute."""
 
@@ -71,6 +74,7 @@ class Problem:
         self.random = any(self._draws(i.var.name) for i in program.instrs)
         everything = Split(matrices_of(program), {})
         self.split = self._split(everything) if integrate else everything
+        self.widest = 0
 
     @property
     def exact(self) -> bool:
@@ -82,6 +86,7 @@ class Problem:
         """Samples of a replicate that fit into memory, a power of two."""
         plans = self.plans(1)[1]
         rows = sum(directions(p, g.examples, self.split) for p, g in zip(plans, self.groups, strict=True))
+        rows = max(rows, COPIES * self.widest)
         return 1 << min(16, max(10, (NUMBERS // max(1, rows)).bit_length() - 1))
 
     def draw_also(self, matrices: frozenset[Matrix]) -> None:
@@ -149,6 +154,7 @@ class Problem:
             raise not_finite(self.limit.program.instr(self.limit.output_var))
         wanted = {name: value for name, value in found.items() if name in (*self.want, "scalar")}
         rows = {n: v[self.order] if v.ndim == 1 else v[np.ix_(self.order, self.order)] for n, v in wanted.items()}
+        self.widest = draw.integrals.widest
         return Replicate(rows, tuple(draw.integrals.errors.values()))
 
     def _draw(

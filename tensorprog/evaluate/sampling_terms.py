@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import TypeVar, final
 
 import numpy as np
 
@@ -68,14 +68,23 @@ class Block:
 
     def picked(self, which: Ints, elem: Ints) -> Block:
         """Some of the terms, at other elements."""
-        return Block(self.shape, elem, self.nodes[which], self.coef[which])
+        return Block(self.shape, elem, taken(self.nodes, which), taken(self.coef, which))
 
     def scaled(self, factor: Floats) -> Block:
         """Times [terms, examples or 1]."""
+        if (factor == 1).all() and factor.shape[1] <= self.coef.shape[1]:
+            return self
         return Block(self.shape, self.elem, self.nodes, self.coef * factor[:, :, None])
 
 
 Terms = tuple[Block, ...]
+Array = TypeVar("Array", Floats, Ints)
+
+
+def taken(values: Array, which: Ints) -> Array:
+    """`values[which]`, without a copy where these are all."""
+    every = len(which) == len(values) and (which == np.arange(len(values))).all()
+    return values if every else values[which]
 
 
 def rank(entry: tuple[Class, Expr]) -> list[Matrix]:
@@ -167,7 +176,7 @@ def _times(a: Block, b: Block) -> Block:
     shape = tuple(sorted(fns.items(), key=rank))
     columns = [nodes[c] for c, _ in shape]
     stacked = np.stack(columns, axis=1) if columns else np.zeros((len(i), 0), dtype=np.int64)
-    return Block(shape, a.elem[i], stacked, a.coef[i] * b.coef[j])
+    return Block(shape, a.elem[i], stacked, taken(a.coef, i) * taken(b.coef, j))
 
 
 def function(fn: Expr, node: Terms) -> Terms:

@@ -102,7 +102,8 @@ class Values:
                 found += [Block(b.shape, table.target[b.elem], b.nodes, b.coef) for b in sampled(factor[:, :, None])]
                 continue
             for b in self.read(term.operand, table.source):
-                found.append(Block(b.shape, table.target[b.elem], b.nodes, b.coef * factor[b.elem][:, :, None]))
+                scaled = b.scaled(factor[b.elem])
+                found.append(Block(b.shape, table.target[b.elem], b.nodes, scaled.coef))
         return merged(collected(found))
 
     def _gaussian(self, step: Step, terms: Terms) -> Terms:

@@ -76,7 +76,8 @@ def test_random_programs_agree_with_the_deterministic_tiers(seed: int) -> None:
 
 @pytest.mark.parametrize("name", ["gru", "lstm", "maxpool_cnn", "batchnorm"])
 def test_what_is_integrated_and_what_is_drawn_agree(name: str) -> None:
-    x = {"maxpool_cnn": RNG.normal(size=(2, 4, 4, 2)), "batchnorm": RNG.normal(size=(2, 6, 7))}.get(name, SEQUENCES[:2, :3])
+    data = {"maxpool_cnn": RNG.normal(size=(2, 4, 4, 2)), "batchnorm": RNG.normal(size=(2, 6, 7))}
+    x = data.get(name, SEQUENCES[:2, :3])
     net = network(name)
     mixed = sampled(net, x, Options(samples=2048, replicates=16))
     drawn = sampled(net, x, Options(tier="sampling", samples=2048, replicates=16, seed=1))
