@@ -84,7 +84,7 @@ class Closed:
         """See `Expectation.evaluate`."""
         value, error = self.sums.evaluate(moments, params)
         constant = np.broadcast_to(_without_variance(moments), value.shape)
-        lost = constant | ~(error <= CANCELLED * np.abs(value))
+        lost = constant | ~(error <= CANCELLED * np.abs(value)) | ~np.isfinite(value)
         if self.backup is None or not np.any(lost):
             return value, error
         v, e = self.backup.evaluate(_picked(moments, lost), _picked_params(params, lost))
