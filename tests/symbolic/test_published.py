@@ -5,6 +5,9 @@ from __future__ import annotations
 import mpmath as mp
 import numpy as np
 import pytest
+import sympy as sp
+
+from tensorprog.symbolic.expectation import Moments, Request, plan
 
 VARIANCES = (1e-6, 1e-2, 1.0, 37.0, 1e6)
 RHOS = (-1.0, -1 + 1e-12, -1 + 1e-6, -0.9, -0.3, 0.0, 1e-9, 0.5, 0.99, 1 - 1e-6, 1 - 1e-12, 1.0)
@@ -23,16 +26,23 @@ def angle(a, b, c, rho):
 
 
 def arc_cosine(order):
-    """Cho & Saul (2009), eq. 6: E[relu^n relu^n] = (ab)^(n/2) J_n(angle) / (2 pi)."""
+    """Cho & Saul (2009): E[relu^n relu^n] = (ab)^(n/2) J_n(t) / (2 pi), t the angle,
+
+    J_n(t) = (-1)^n sin(t)^(2n + 1) (1/sin(t) d/dt)^n ((pi - t) / sin t),  J_n(0) = pi (2n - 1)!!, J_n(pi) = 0
+    """
+    t = sp.Symbol("t")
+    inner = (sp.pi - t) / sp.sin(t)
+    for _ in range(order):
+        inner = sp.diff(inner, t) / sp.sin(t)
+    j = sp.lambdify(t, (-1) ** order * sp.sin(t) ** (2 * order + 1) * inner, "mpmath")
 
     def value(a, b, c, rho):
-        t = angle(a, b, c, rho)
-        j = (
-            mp.pi - t,
-            mp.sin(t) + (mp.pi - t) * mp.cos(t),
-            3 * mp.sin(t) * mp.cos(t) + (mp.pi - t) * (1 + 2 * mp.cos(t) ** 2),
-        )[order]
-        return mp.mpf(a * b) ** (mp.mpf(order) / 2) * j / (2 * mp.pi)
+        if abs(rho) == 1:
+            shape = mp.pi * mp.fac2(2 * order - 1) if rho > 0 else mp.mpf(0)
+        else:
+            with mp.workdps(300):  # near the ends the terms cancel
+                shape = j(mp.acos(mp.mpf(c) / mp.sqrt(mp.mpf(a) * mp.mpf(b))))
+        return mp.mpf(a * b) ** (mp.mpf(order) / 2) * shape / (2 * mp.pi)
 
     return value
 
@@ -77,6 +87,20 @@ def gaussian(a, b, c, rho):
     return erf_slope(a, b, c, rho) * mp.pi / 4
 
 
+def probit(a, b, c, rho):
+    """1/4 + arcsin(c / sqrt((1+a)(1+b))) / 2 pi, of erf(u / sqrt 2)"""
+    a, b, c = map(mp.mpf, (a, b, c))
+    return mp.mpf(1) / 4 + mp.asin(c / mp.sqrt((1 + a) * (1 + b))) / (2 * mp.pi)
+
+
+def gelu(a, b, c, rho):
+    """Tsuchida et al., Avoiding kernel fixed points (2021), with d = (1+a)(1+b) - c^2 and ab cos(t)^2 = c^2."""
+    a, b, c = map(mp.mpf, (a, b, c))
+    d = (1 + a) * (1 + b) - c * c
+    inner = (c * c + a * b * d) / ((1 + a) * (1 + b) * mp.sqrt(d)) + c * mp.atan(c / mp.sqrt(d))
+    return c / 4 + inner / (2 * mp.pi)
+
+
 def cubic(a, b, c, rho):
     """Isserlis: E u^3 v^3 = 9abc + 6c^3"""
     a, b, c = map(mp.mpf, (a, b, c))
@@ -87,6 +111,10 @@ CASES = {
     "step(u)": arc_cosine(0),
     "max(u,0)": arc_cosine(1),
     "max(u,0)^2": arc_cosine(2),
+    "max(u,0)^3": arc_cosine(3),
+    "max(u,0)^4": arc_cosine(4),
+    "max(u,0)^5": arc_cosine(5),
+    "max(u,0)^6": arc_cosine(6),
     "sign(u)": sign,
     "abs(u)": absolute,
     "erf(u)": erf,
@@ -95,17 +123,23 @@ CASES = {
     "cos(u)": cosine,
     "exp(-u^2)": gaussian,
     "u^3": cubic,
+    "normcdf(u)": probit,
+    "u*normcdf(u)": gelu,
 }
 
 
 @pytest.mark.parametrize("text", CASES)
 def test_published_form(tools, text):
-    """Relative error below 1e-10 for variances 1e-6 ... 1e6 and correlations up to and at +-1."""
+    """Relative error below 1e-10 for variances 1e-6 ... 1e6 and correlations up to and at +-1.
+
+    The formula alone, but for gelu, whose terms cancel at opposite inputs: there quadrature helps.
+    """
     cases = [x for x in grid() if not (text in ("sin(u)", "cos(u)") and max(x[:2]) > 100)]
     a, b, c, _ = np.array(cases).T
     with mp.workdps(60):
         wanted = np.array([float(CASES[text](*x)) for x in cases])
-    value, error = tools.pair(text, text).sums.evaluate(tools.moments(a, b, c), {})
+    form = tools.pair(text, text)
+    value, error = (form if "normcdf" in text else form.sums).evaluate(tools.moments(a, b, c), {})
     noise = 1e-50 * (1 + a * b)  # of the reference, where it is zero
     assert np.all(np.abs(value - wanted) <= 1e-10 * np.abs(wanted) + noise)
     assert np.all(np.abs(value - wanted) <= 10 * error + 1e-14 * np.abs(wanted) + noise)
@@ -135,3 +169,53 @@ def test_gelu_of_equal_inputs(tools, variance):
         wanted = mp.quad(lambda x: (s * x * mp.ncdf(s * x)) ** 2 * mp.npdf(x), sorted(ends))
     value, _ = tools.pair("u*normcdf(u)", "u*normcdf(u)").evaluate(tools.moments(variance, variance, variance), {})
     assert float(value) == pytest.approx(float(wanted), rel=1e-11)
+
+
+def test_random_fourier_features(tools):
+    """Rahimi & Recht (2007): E[cos u cos v + sin u sin v] = exp(-E(u - v)^2 / 2), a Gaussian kernel."""
+    a, b, c, _ = np.array([x for x in grid() if max(x[:2]) < 100]).T
+    parts = [tools.pair(t, t).evaluate(tools.moments(a, b, c), {})[0] for t in ("cos(u)", "sin(u)")]
+    with mp.workdps(40):
+        wanted = [float(mp.exp(-(mp.mpf(x) + mp.mpf(y) - 2 * mp.mpf(z)) / 2)) for x, y, z in zip(a, b, c, strict=True)]
+    assert parts[0] + parts[1] == pytest.approx(wanted, rel=1e-13)
+
+
+def orthant(cov):
+    """P(x_1, ..., x_4 > 0) for zero means, by Plackett (1954) along covariances scaled by t:
+
+    dP/dt = sum_{i<j} r_ij / (2 pi sqrt(1 - t^2 r_ij^2)) * P(x_k, x_l > 0 | x_i = x_j = 0),   P(t = 0) = 1/16
+    """
+    n = range(4)
+    r = [[mp.mpf(cov[i][j]) / mp.sqrt(mp.mpf(cov[i][i]) * mp.mpf(cov[j][j])) for j in n] for i in n]
+
+    def slope(t):
+        s = mp.matrix([[r[i][j] * (1 if i == j else t) for j in n] for i in n])
+        total = mp.mpf(0)
+        for i in n:
+            for j in range(i + 1, 4):
+                k, m = (x for x in n if x not in (i, j))
+                inner = mp.inverse(mp.matrix([[s[i, i], s[i, j]], [s[i, j], s[j, j]]]))
+                rows = mp.matrix([[s[k, i], s[k, j]], [s[m, i], s[m, j]]])
+                given = mp.matrix([[s[k, k], s[k, m]], [s[m, k], s[m, m]]]) - rows * inner * rows.T
+                rest = mp.mpf(1) / 4 + mp.asin(given[0, 1] / mp.sqrt(given[0, 0] * given[1, 1])) / (2 * mp.pi)
+                total += r[i][j] / (2 * mp.pi * mp.sqrt(1 - (t * r[i][j]) ** 2)) * rest
+        return total
+
+    return mp.mpf(1) / 16 + mp.quad(slope, [0, 0.5, 1])
+
+
+@pytest.mark.parametrize("size", [0.01, 1.0, 100.0])
+@pytest.mark.parametrize("rank", [2, 4])
+def test_four_gates_of_a_gru(tools, size, rank):
+    """Yang, Tensor Programs I: E of four erf gates is an orthant probability of cov + 1/2, two in each run."""
+    root = np.random.default_rng(rank).normal(size=(4, rank)) * np.sqrt(size / rank)
+    cov = root @ root.T
+    gates = tools.parse("(1+erf(u))/2*(1+erf(v))/2")
+    p = plan(Request(gates, ("u", "v"), gates, ("u", "v")))
+    zero = np.zeros(2)
+    value, error = p.evaluate(Moments(zero, cov[:2, :2], zero, cov[2:, 2:], cov[:2, 2:]), {})
+    with mp.workdps(25):
+        wanted = float(orthant([[cov[i, j] + (0.5 if i == j else 0.0) for j in range(4)] for i in range(4)]))
+    assert p.tier == "closed"
+    assert float(value) == pytest.approx(wanted, rel=1e-10)
+    assert abs(float(value) - wanted) <= float(error) + 1e-15
