@@ -17,7 +17,7 @@ import numpy as np
 
 from tensorprog.ir.expr import Expr, evaluate
 from tensorprog.symbolic.arrangement import Planes, arrange
-from tensorprog.symbolic.orthant import EPS, ROOT_2PI, Array
+from tensorprog.symbolic.orthant import ROOT_2PI, Array
 from tensorprog.symbolic.planes import Bends, bends
 from tensorprog.symbolic.whiten import alike, roots
 
@@ -25,9 +25,11 @@ ORDERS = ((10, 5), (16, 7), (24, 11), (36, 16), (54, 24), (80, 36), (120, 54))
 """(Gauss-Hermite, Gauss-Legendre per panel) of the refinements."""
 TYPICAL = 3  # the refinement that most integrands need
 REACHES = (7.5, 10.0, 14.0, 20.0, 30.0)
-ACCEPT = 2e-10  # relative error that is good enough
+ACCEPT = 4e-10  # relative error that is good enough
 FLOOR = 1e-14  # the same, relative to E |f|
-CURVED = 4.0  # rules of order n and 3n/2 that converge like 1/n differ by a third to a half of the error
+SMOOTH, CURVED = 0.5, 4.0
+"""The error of the finer of two rules, of their difference: they converge geometrically, or hardly better than 1/n."""
+ROUNDING = 5e-14  # relative to E |f|: of weights, nodes and sums
 PANEL = 5.0  # deviations
 LINES = 1024  # integrated at a time
 BUDGET = 4e9  # evaluations for one request: about a minute
@@ -36,9 +38,17 @@ VALUE, MASS, EDGE, BEFORE = range(4)  # E f, E |f|, and E |f| within the last tw
 
 
 def cubature(
-    e: Expr, args: tuple[str, ...], mean: list[Array], cov: list[list[Array]], params: Mapping[str, Any]
+    e: Expr,
+    args: tuple[str, ...],
+    mean: list[Array],
+    cov: list[list[Array]],
+    params: Mapping[str, Any],
+    budget: float = BUDGET,
 ) -> tuple[Array, Array]:
-    """E e(x), x ~ N(mean, cov), and error estimates; singular covariances reduce the dimension."""
+    """E e(x), x ~ N(mean, cov), and error estimates; singular covariances reduce the dimension.
+
+    Entries that `budget` evaluations in all do not settle keep a large or infinite error.
+    """
     n = len(args)
     shape = np.broadcast_shapes(*(m.shape for m in mean), *(c.shape for row in cov for c in row))
     means = np.stack([np.broadcast_to(m, shape).ravel() for m in mean], axis=-1)
@@ -48,7 +58,7 @@ def cubature(
     value, error = np.empty(len(means)), np.empty(len(means))
     integrand = _Integrand(e, args, env, bends(e, args, env))
     for rank, at in alike(chosen):
-        value[at], error[at] = _refined(integrand, means[at], root[at], rank, BUDGET * len(at) / len(means))
+        value[at], error[at] = _refined(integrand, means[at], root[at], rank, budget * len(at) / len(means))
     return value.reshape(shape), error.reshape(shape)
 
 
@@ -102,14 +112,14 @@ def _converged(
         gap[left] = np.where(np.isfinite(new[VALUE]), np.abs(new[VALUE] - sums[VALUE, left]), np.inf)
         sums[:, left] = new
         if step:
-            error[left] = _estimate(gap[left], new[MASS], f.bends.curved)
+            error[left] = gap[left] * (CURVED if f.bends.curved else SMOOTH)
         good = error <= np.maximum(ACCEPT * np.abs(sums[VALUE]), FLOOR * sums[MASS])
         left = left[~good[left]] if step > 1 else left
         if not len(left):
             break
     beyond = _beyond(sums)
     cut = beyond > np.maximum(ACCEPT * np.abs(sums[VALUE]), FLOOR * sums[MASS])
-    return sums[VALUE], error + beyond + 8 * EPS * sums[MASS], cut, spent
+    return sums[VALUE], error + beyond + ROUNDING * sums[MASS], cut, spent
 
 
 def typical_cost(e: Expr, args: tuple[str, ...], params: Sequence[str]) -> float:
@@ -120,14 +130,6 @@ def typical_cost(e: Expr, args: tuple[str, ...], params: Sequence[str]) -> float
     f = _Integrand(e, args, env, bends(e, args, env))
     mean = np.zeros((1, n))
     return _Nested(f, arrange(f.bends.planes, mean, root, n), mean, root, ORDERS[TYPICAL], REACHES[0]).cost()
-
-
-def _estimate(gap: Array, mass: Array, curved: bool) -> Array:
-    """The error of the finer of two rules that differ by `gap`: as in QUADPACK, unless kinks lie inside panels."""
-    if curved:
-        return CURVED * gap
-    safe = np.where(mass > 0, mass, 1.0)
-    return np.asarray(np.where(mass > 0, np.minimum(gap, safe * (200 * gap / safe) ** 1.5), 0.0))
 
 
 def _beyond(sums: Array) -> Array:
@@ -151,8 +153,7 @@ class _Nested:
         """Evaluations per law at most, known before any is made."""
         panels = int(np.ceil(2 * self.reach / PANEL))
         sizes = [
-            (panels + p.most_breaks()) * len(self.legendre[0]) if p.sharp else len(self.hermite[0])
-            for p in self.levels
+            (panels + p.most_breaks()) * len(self.legendre[0]) if p.sharp else len(self.hermite[0]) for p in self.levels
         ]
         return float(np.prod(sizes))
 
@@ -206,9 +207,7 @@ class _Nested:
     def _innermost(self, level: int, x: Array, z: Array, owner: Array, nodes: Array, weights: Array) -> Array:
         slopes = self.root[owner, :, level]
         moved = np.any(slopes != 0, axis=0)
-        columns = [
-            x[:, i, None] + slopes[:, i, None] * nodes if moved[i] else x[:, i, None] for i in range(x.shape[1])
-        ]
+        columns = [x[:, i, None] + slopes[:, i, None] * nodes if moved[i] else x[:, i, None] for i in range(x.shape[1])]
         self.count += nodes.size
         weighted = self.f(columns) * weights
         sums = np.zeros((4, len(x)))
@@ -239,5 +238,3 @@ def _hermite(order: int) -> tuple[Array, Array]:
 def _legendre(order: int) -> tuple[Array, Array]:
     x, w = np.polynomial.legendre.leggauss(order)
     return x, w
-
-

@@ -6,14 +6,16 @@ at correlation near +-1) are integrated by nested piecewise rules; correlation +
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 
-from tensorprog.ir.expr import Expr, Op, evaluate
+from tensorprog.ir.expr import Expr, Op, evaluate, mul
 from tensorprog.symbolic import orthant
+from tensorprog.symbolic.cubature import cubature
 from tensorprog.symbolic.kinks import Function
 from tensorprog.symbolic.line import Curve, curve, rule
 from tensorprog.symbolic.nested import line_product, nested
@@ -24,6 +26,7 @@ REACH = 13.0
 FAR_REACH = 30.0  # for functions that grow exponentially
 ACCEPT = 2e-11  # relative error of the series that is good enough
 FLOOR = 1e-14  # the same, relative to the root mean squares
+SETTLED = 1e-8  # relative error from which rules adapted to each function are tried
 RESOLVABLE = 1e-6  # functions with a larger defect oscillate too much for nested rules
 GROWING = frozenset(["exp", "sinh", "cosh"])
 
@@ -93,6 +96,11 @@ class Pair:
         """The common shape."""
         return np.broadcast_shapes(*(x.shape for x in (*self.mean, *self.variance, self.c)))
 
+    def at(self, mask: Array) -> Pair:
+        """The marked entries, flat."""
+        m, n, a, b, c = (np.broadcast_to(x, self.shape)[mask] for x in (*self.mean, *self.variance, self.c))
+        return Pair((m, n), (a, b), c)
+
 
 def two_means(left: Side, right: Side, law: Pair, params: Mapping[str, Any]) -> tuple[Array, Array]:
     """E f(u) g(v): reduce the marginals, sum the series, redo what it does not resolve."""
@@ -107,7 +115,8 @@ def two_means(left: Side, right: Side, law: Pair, params: Mapping[str, Any]) -> 
     todo = ~(error <= np.maximum(ACCEPT * np.abs(value), FLOOR * np.sqrt(f.norm * g.norm)))
     todo &= np.broadcast_to((product > 0) & (rho != 0), law.shape) & (max(c.defect for c in curves) < RESOLVABLE)
     if np.any(todo):
-        v, e = _redone(law, todo, curves, rho, det, reach)
+        r, d = (np.broadcast_to(x, law.shape)[todo] for x in (rho, det))
+        v, e = _redone((left, right), law.at(todo), curves, r, d, reach, params)
         better = ~(error[todo] <= e)
         value[todo] = np.where(better, v, value[todo])
         error[todo] = np.where(better, e, error[todo])
@@ -132,17 +141,35 @@ def _marginal(c: Curve, law: Pair, i: int, reach: float) -> Series:
     return Series(rows.reshape(-1, *s), rest.reshape(s), norm.reshape(s), error.reshape(s))
 
 
-def _redone(law: Pair, todo: Array, curves: list[Curve], rho: Array, det: Array, reach: float) -> tuple[Array, Array]:
-    """Nested rules, or a line rule at |rho| = 1, for the marked entries."""
-    means, deviations = law.mean, [np.sqrt(v) for v in law.variance]
-    parts = (means[0], deviations[0], means[1], deviations[1], rho, det)
-    picked = np.stack([np.broadcast_to(x, law.shape)[todo] for x in parts])
-    laws, r, d = picked[:4], picked[4], picked[5]
-    v, e = np.empty(len(r)), np.empty(len(r))
-    line = d == 0
+def _redone(
+    sides: tuple[Side, Side],
+    law: Pair,
+    curves: list[Curve],
+    rho: Array,
+    det: Array,
+    reach: float,
+    params: Mapping[str, Any],
+) -> tuple[Array, Array]:
+    """By iterated quadrature; what that does not settle by rules adapted to each function, for flat arrays."""
+    (f, g), (a, b) = sides, law.variance
+    value, error = cubature(mul(f.e, g.e), (f.arg, g.arg), list(law.mean), [[a, law.c], [law.c, b]], params, math.inf)
+    open_ = ~(error <= SETTLED * np.abs(value))
+    if np.any(open_):
+        parts = (law.mean[0], np.sqrt(a), law.mean[1], np.sqrt(b))
+        laws = np.stack([np.broadcast_to(x, law.shape)[open_] for x in parts])
+        v, e = _adapted(curves, laws, rho[open_], det[open_], reach)
+        better = ~(error[open_] <= e)
+        value[open_], error[open_] = np.where(better, v, value[open_]), np.where(better, e, error[open_])
+    return value, error
+
+
+def _adapted(curves: list[Curve], laws: Array, rho: Array, det: Array, reach: float) -> tuple[Array, Array]:
+    """Nested rules, or a line rule at |rho| = 1."""
+    v, e = np.empty(len(rho)), np.empty(len(rho))
+    line = det == 0
     f, g = curves
     if np.any(line):
-        v[line], e[line] = line_product(f, g, laws[:, line], np.sign(r[line]), reach)
+        v[line], e[line] = line_product(f, g, laws[:, line], np.sign(rho[line]), reach)
     if not np.all(line):
-        v[~line], e[~line] = nested(f, g, laws[:, ~line], r[~line], d[~line], reach)
+        v[~line], e[~line] = nested(f, g, laws[:, ~line], rho[~line], det[~line], reach)
     return v, e

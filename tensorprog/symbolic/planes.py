@@ -7,7 +7,7 @@ the zero of that form, and a fraction or logarithm of exponentials where two exp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations, product
 from typing import final
@@ -46,7 +46,7 @@ def bends(e: Expr, args: tuple[str, ...], env: Mapping[str, float]) -> Bends:
     """The planes of `e` as a function of `args`; parameters are the numbers `env`."""
     reader = _Reader(args, env)
     hard = [p for switch in _switches(e) for p in reader.kinks_of(switch)]
-    soft = [p for form in _soft_forms(e) if (p := reader.plane(form, 1.0)) is not None]
+    soft = [p for form in _soft_forms(e) for p in reader.changes_of(form)]
     planes = [p for p in (*hard, *soft) if p is not None]
     return Bends(tuple(_distinct(planes)), None in hard)
 
@@ -90,14 +90,51 @@ class _Reader:
         found = [self.plane(b, 0.0) for b in _branches(switch) if symbols(b) & set(self.args)]
         return [p for p in found if p is None or np.any(p.slope)]
 
-    def _axis_planes(self, switch: Expr, i: int) -> Iterator[Plane]:
-        def read(e: Expr) -> Function:
-            return lambda x: np.broadcast_to(
-                np.asarray(evaluate(e, {**self.env, self.args[i]: x}), dtype=float), x.shape
-            )
+    def changes_of(self, form: Expr) -> Iterator[Plane]:
+        """Where a form that is the argument of a smooth function is about 0."""
+        support = [i for i, a in enumerate(self.args) if a in symbols(form)]
+        plane = self.plane(form, 1.0) if support else None
+        if plane is not None:
+            yield plane
+        elif support:
+            if len(support) == 1:
+                yield from self._axis_changes(form, support[0])
+            for i in support:
+                yield Plane(np.eye(len(self.args))[i], 0.0, self._distance(form, i))
 
-        for t in kinks(Op("sign", (switch,)), read):
+    def _axis_planes(self, switch: Expr, i: int) -> Iterator[Plane]:
+        for t in self._zeros(switch, i):
             yield Plane(np.eye(len(self.args))[i], -t, 0.0)
+
+    def _axis_changes(self, form: Expr, i: int) -> Iterator[Plane]:
+        """The zeros of a form of one argument, as soft as it is steep."""
+        f = self._along(i)(form)
+        for t in self._zeros(form, i):
+            h = 1e-5 * (1 + abs(t))
+            slope = abs(float(np.diff(f(np.array([t - h, t + h])))[0])) / (2 * h)
+            if slope:
+                yield Plane(np.eye(len(self.args))[i], -t, 1 / slope)
+
+    def _distance(self, form: Expr, i: int) -> float:
+        """How far from the origin along an axis a form changes by 1."""
+        steps = 2.0 ** np.arange(-20, 10)
+        f = self._along(i)(form)
+        with np.errstate(all="ignore"):
+            changed = np.abs(f(steps) - f(np.zeros(1))) >= 1
+        return float(steps[np.argmax(changed)]) if np.any(changed) else 1.0
+
+    def _zeros(self, form: Expr, i: int) -> tuple[float, ...]:
+        with np.errstate(all="ignore"):
+            return kinks(Op("sign", (form,)), self._along(i))
+
+    def _along(self, i: int) -> Callable[[Expr], Function]:
+        """Expressions as functions of the i-th argument, the others at 0."""
+        origin = {**dict.fromkeys(self.args, 0.0), **self.env}
+
+        def read(e: Expr) -> Function:
+            return lambda x: np.broadcast_to(np.asarray(evaluate(e, {**origin, self.args[i]: x}), float), x.shape)
+
+        return read
 
     def _value(self, e: Expr, x: Array) -> Array:
         env = {**self.env, **dict(zip(self.args, x, strict=True))}
@@ -170,6 +207,3 @@ def _exponent(term: Expr) -> Expr:
     factors = term.args if isinstance(term, Op) and term.fn == "mul" else (term,)
     exponents = [f.args[0] for f in factors if isinstance(f, Op) and f.fn == "exp"]
     return rebuild("add", tuple(exponents)) if exponents else ZERO
-
-
-

@@ -21,6 +21,7 @@ from tensorprog.symbolic.moments import Moments, joint_lists
 from tensorprog.symbolic.orthant import Array
 from tensorprog.symbolic.points import Split, has_dirac, split_points
 from tensorprog.symbolic.separate import separate
+from tensorprog.symbolic.series import ORDER
 
 Params = Mapping[str, Any]
 MOST_ARGUMENTS = 4
@@ -39,15 +40,18 @@ class Quadrature:
     def describe(self) -> str:
         """What is done."""
         if self.factors is None:
-            params = sorted(symbols(self.integrand) - set(self.args))
-            cost = typical_cost(self.integrand, self.args, params)
-            return (
-                f"iterated Gauss rules in {len(self.args)} variables, broken at kinks,"
-                f" about {cost:.0e} evaluations per entry at unit variances"
-            )
+            return f"nested Gauss rules in {len(self.args)} variables, broken at kinks, {self._cost()}"
         if len(self.factors) < 2:
             return "composite Gauss-Kronrod rule, broken at kinks"
-        return "Hermite series of the marginals (Mehler); nested Gauss-Kronrod rules at kinks near correlation 1"
+        return (
+            f"Hermite series of the marginals (Mehler), order <= {ORDER};"
+            f" nearer to correlation 1 nested Gauss rules, broken at kinks, {self._cost()}"
+        )
+
+    def _cost(self) -> str:
+        regular = self.integrand if self.factors is None else mul(*(s.regular for _, s in self.factors))
+        params = sorted(symbols(regular) - set(self.args))
+        return f"about {typical_cost(regular, self.args, params):.0e} evaluations per entry at unit variances"
 
     def evaluate(self, moments: Moments, params: Params) -> Result:
         """Values and absolute error estimates of the common shape."""

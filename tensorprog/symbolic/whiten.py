@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tensorprog.symbolic.orthant import EPS, Array, ratio
+from tensorprog.symbolic.orthant import EPS, Array, minor, ratio
 
 FREE = 0.2  # the first argument with so large a share of the largest unexplained fraction comes next
 DEPENDENT = 16 * EPS
@@ -25,7 +25,7 @@ def roots(cov: Array) -> tuple[Array, Array]:
     rows = np.arange(size)
     for k in range(n):
         share = ratio(np.einsum("kii->ki", rest), variance)
-        share = np.where(share > DEPENDENT, share, 0.0)
+        share = np.where(share > (DEPENDENT if k > 1 else 0.0), share, 0.0)
         pick = np.argmax(share >= FREE * share.max(axis=1, keepdims=True), axis=1)
         alive = share.max(axis=1) > 0
         column = rest[rows, :, pick]
@@ -34,9 +34,19 @@ def roots(cov: Array) -> tuple[Array, Array]:
         chosen[:, k] = np.where(alive, pick, -1)
         root[rows[:, None], chosen[:, :k], k] = np.where(chosen[:, :k] >= 0, 0.0, root[rows[:, None], chosen[:, :k], k])
         rest = rest - root[:, :, k, None] * root[:, None, :, k]
+        if k == 0:
+            _sharpen(rest, cov, pick)
         rest[rows, pick] = 0.0
         rest[rows, :, pick] = 0.0
     return root, chosen
+
+
+def _sharpen(rest: Array, cov: Array, pick: Array) -> None:
+    """Variances given the first argument, without the rounding of their difference near correlation +-1; in place."""
+    rows = np.arange(len(cov))
+    first = cov[rows, pick, pick][:, None]
+    n = np.arange(cov.shape[1])
+    rest[:, n, n] = np.maximum(ratio(minor(first, cov[:, n, n], cov[rows, :, pick]), first), 0.0)
 
 
 def alike(chosen: Array) -> Iterator[tuple[int, Array]]:

@@ -22,7 +22,7 @@ CLOSED = [
     "max(a,0)*max(b,0)*c^2",
     "a*normcdf(a)*erf(b)*c",
     "max(a,0)*max(b,0)*c*d",
-    "step(a-b)*c*d+max(c,d)*a^2",
+    "step(a-b)*c+max(b,c)*a^2",
 ]
 
 
