@@ -16,18 +16,16 @@ from numpy.typing import NDArray
 from tensorprog.dataset import Dataset, Group
 from tensorprog.evaluate.blocks import Block, Key
 from tensorprog.evaluate.execute import Run
+from tensorprog.evaluate.pairs import Errors, Pairs, evaluator
 from tensorprog.evaluate.tape import Tape
 from tensorprog.finite import Group as FiniteGroup
 from tensorprog.finite import draw, forward
 from tensorprog.ir.tables import Sizes, count
 from tensorprog.limit.analyse import Limit
 from tensorprog.limit.moments import Moments
-from tensorprog.symbolic.expectation import Expectation
 
 Floats = NDArray[np.float64]
-Errors = dict[int, tuple[Expectation, float]]
-MEMORY = 1 << 30
-"""Bytes that the slots of one tile may take."""
+Ints = NDArray[np.int64]
 WASTE = 0.05
 """The part of slots that may be found zero without asking again for the rest alone."""
 
@@ -150,18 +148,13 @@ def _group_kernels(
     outs = cross.tape.slots[next(iter(cross.keys.values()))] if cross.keys else None
     assert outs is not None
     result = {name: np.zeros((len(left), outs.rows, len(right), outs.cols)) for name in cross.keys}
-    tiles = _tiles(cross, len(left), len(right), symmetric)
+    keys = tuple(cross.keys.values())
+    values = evaluator(Pairs(cross.tape, cross.blocks, keys, (data[0], data[1]), (selves[0], selves[1]), errors))
+    tiles = _tiles(values.side, len(left), len(right), symmetric)
     for n, (i, j) in enumerate(tiles):
-        run = Run(
-            cross.tape,
-            (_cut(data[0], i), _cut(data[1], j)),
-            (len(i), len(j)),
-            (_part(selves[0], i), _part(selves[1], j)),
-            errors,
-        )
-        run.execute(cross.blocks, tuple(cross.keys.values()))
+        found = values(i, j)
         for name, key in cross.keys.items():
-            _write(result[name], run.values.get(key), cross.tape, key, i, j, symmetric)
+            _write(result[name], found.get(key), cross.tape, key, i, j, symmetric)
         progress((n + 1) / len(tiles))
     return {name: k.reshape(k.shape[0] * k.shape[1], -1) for name, k in result.items()}
 
@@ -188,10 +181,8 @@ def _write(
         kernel[np.ix_(i, np.arange(slots.rows), j, np.arange(slots.cols))] = mirrored
 
 
-def _tiles(cross: Cross, rows: int, cols: int, symmetric: bool) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Blocks of pairs of examples whose slots fit into the memory bound; one triangle where symmetric."""
-    slots = sum(s.size for s in cross.tape.slots.values())
-    side = int(max(1, min(512, np.sqrt(MEMORY / (8 * max(1, slots))))))
+def _tiles(side: int, rows: int, cols: int, symmetric: bool) -> list[tuple[Ints, Ints]]:
+    """Blocks of pairs of examples; one triangle where symmetric."""
     cuts = [[np.arange(k, min(k + side, n)) for k in range(0, n, side)] for n in (rows, cols)]
     return [(i, j) for i in cuts[0] for j in cuts[1] if not symmetric or j[0] >= i[0]]
 
@@ -203,15 +194,6 @@ def run_single(single: Single, data: Mapping[str, Floats], examples: int, errors
     for key, slots in single.tape.slots.items():
         run.values.setdefault(key, np.zeros((slots.size, examples)))
     return run
-
-
-def _part(run: Run, rows: NDArray[np.int64]) -> Run:
-    """The run on some of its examples."""
-    return replace(run, examples=(len(rows),), values={k: v[:, rows] for k, v in run.values.items()})
-
-
-def _cut(data: Mapping[str, Floats], rows: NDArray[np.int64]) -> dict[str, Floats]:
-    return {name: values[rows] for name, values in data.items()}
 
 
 def data_families(limit: Limit, group: Group) -> dict[str, Floats]:

@@ -23,6 +23,7 @@ from tensorprog.evaluate.blocks import (
     SumOfProducts,
     part,
 )
+from tensorprog.evaluate.gram import gram, row_products
 from tensorprog.evaluate.tape import Tape
 from tensorprog.ir import expr as ex
 from tensorprog.ir.tables import Ints
@@ -148,9 +149,11 @@ class Run:
             return result
         right = self.data[1][block.right]
         if len(self.examples) == 1:
-            return np.einsum("asd,asd->sa", left[:, block.li], right[:, block.rj], out=result)
+            for k, (i, j) in enumerate(zip(block.li, block.rj, strict=True)):
+                result[k] = row_products(left[:, i], right[:, j])
+            return result
         for k, (i, j) in enumerate(zip(block.li, block.rj, strict=True)):
-            result[k] = left[:, i] @ right[:, j].T
+            result[k] = gram(left[:, i], right[:, j])
         return result
 
     def _product(self, block: Product) -> Floats:

@@ -63,10 +63,11 @@ class Sums:
         for tile in tiles(shape):
             mean, cov = joint_lists(moments)
             law = Law([cut(m, tile) for m in mean], [[cut(c, tile) for c in row] for row in cov])
-            value[tile], error[tile] = self._sum(law, {k: cut(np.asarray(v), tile) for k, v in params.items()})
+            value[tile], error[tile] = self.on(law, {k: cut(np.asarray(v), tile) for k, v in params.items()})
         return value, np.where(np.isfinite(value), error, np.inf)
 
-    def _sum(self, base: Law, params: Params) -> tuple[Array, Array]:
+    def on(self, base: Law, params: Params) -> tuple[Array, Array]:
+        """The same for the law of (l, r)."""
         value, error = np.zeros(()), np.zeros(())
         laws: dict[Any, tuple[Law, Array]] = {}
         for a, b in product(self.left, self.right):

@@ -12,7 +12,7 @@ import numpy as np
 from tensorprog.ir.expr import ONE, ZERO
 from tensorprog.symbolic.gates import Group
 from tensorprog.symbolic.law import Gates, Law, Noisy
-from tensorprog.symbolic.orthant import Array
+from tensorprog.symbolic.orthant import Array, array
 from tensorprog.symbolic.weights import Params, Weights, affine, number
 
 Row = tuple[Weights, Any]  # an affine form of the variables
@@ -59,9 +59,9 @@ def _on_variable(form: Weights, const: Any, rows: list[Row]) -> Noisy | None:
 
 def _mapped(law: Law, rows: list[Row]) -> tuple[list[Array], list[list[Array]]]:
     """Mean and covariance of the affine images row . x + const."""
-    mean = [np.asarray(sum((law.mean[i] * c for i, c in row.items()), start=const)) for row, const in rows]
+    mean = [array(sum((law.mean[i] * c for i, c in row.items()), start=const)) for row, const in rows]
     return mean, [[_image(law, x, y) for y in rows] for x in rows]
 
 
 def _image(law: Law, x: Row, y: Row) -> Array:
-    return np.asarray(sum(c * d * law.cov[i][j] for i, c in x[0].items() for j, d in y[0].items()))
+    return array(sum(c * d * law.cov[i][j] for i, c in x[0].items() for j, d in y[0].items()))

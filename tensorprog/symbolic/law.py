@@ -62,7 +62,7 @@ class Law:
         whole: tuple[Law, int] | None = None,
         log: Array | None = None,
     ) -> None:
-        self.mean = [*mean, *(np.asarray(_signed(y.sign, mean[y.base]) + y.const) for y in noisy)]
+        self.mean = [*mean, *(orthant.array(_signed(y.sign, mean[y.base]) + y.const) for y in noisy)]
         self.cov = _covariances(cov, noisy)
         self.log = log
         self._noisy, self._whole = tuple(noisy), whole
@@ -75,8 +75,8 @@ class Law:
     def tilted_by_wave(self, weights: Mapping[int, Any], log: Array) -> tuple[Array, Law]:
         """exp(log + i w.(x - mean)) times the law, and w cov w / 2."""
         n = range(self._size)
-        shift = [np.asarray(sum(self.cov[j][i] * w for i, w in weights.items())) for j in n]
-        decay = np.asarray(0.5 * sum(w * shift[i] for i, w in weights.items()))
+        shift = [orthant.array(sum(self.cov[j][i] * w for i, w in weights.items())) for j in n]
+        decay = orthant.array(0.5 * sum(w * shift[i] for i, w in weights.items()))
         mean = [self.mean[j] + 1j * shift[j] for j in n]
         return decay, Law(mean, [self.cov[j][: self._size] for j in n], self._noisy, None, log - decay)
 
@@ -108,7 +108,7 @@ class Law:
         total = sum((law.doubt() for law in self._given.values()), start=self._doubt)
         for mask, tied, rest in self._parts.values():
             total = total + _united(mask, tied.doubt(), rest.doubt())
-        return np.asarray(total)
+        return orthant.array(total)
 
     def _expect(self, powers: Powers, gates: Gates) -> Array:
         points = [g for g in gates if g[1] == "D"]
@@ -136,29 +136,36 @@ class Law:
                 trivial = self.log is None and not left and not any(rest)
                 inner = 1.0 if trivial else self.given(gate[0]).expect(rest, left)
                 total = total + WEIGHT[gate[1]] * self._slope(i, gate[0]) * inner
-        return np.asarray(total)
+        return orthant.array(total)
 
     def _slope(self, i: int, g: int) -> Array:
         """cov(x_i, x_g) * density of x_g at 0."""
         deviation = np.sqrt(self.cov[g][g])
-        return np.asarray(orthant.ratio(self.cov[i][g], deviation) * self._density(g))
+        return orthant.array(orthant.ratio(self.cov[i][g], deviation) * self._density(g))
 
     def _density(self, g: int) -> Array:
         """The standardized density of x_g at 0; without its exponential when the law has a `log`, which takes it."""
-        return orthant.density(self._threshold(g)) if self.log is None else np.asarray(1 / orthant.ROOT_2PI)
+        return orthant.density(self._threshold(g)) if self.log is None else orthant.array(1 / orthant.ROOT_2PI)
 
     def _at_point(self, gate: Gate, powers: Powers, gates: Gates) -> Array:
         i = gate[0]
         if powers[i]:
             return np.zeros(())
         deviation = np.sqrt(self.cov[i][i])
-        if np.any((deviation == 0) & (np.abs(self.mean[i]) < 1e-12)):
+        if self._occurs((deviation == 0) & (np.abs(self.mean[i]) < 1e-12)):
             raise fail(
                 "the expectation diverges: a point mass (derivative of a step) meets a law without density,"
                 " as for two steps at correlation one",
                 hint="the NTK of step or sign does not exist; give the nonlinearity a surrogate gradient or smooth it",
             )
-        return np.asarray(self._height(i) * self.given(i).expect(powers, _without(gates, gate)))
+        return orthant.array(self._height(i) * self.given(i).expect(powers, _without(gates, gate)))
+
+    def _occurs(self, mask: Array) -> bool:
+        """Whether a special case occurs among the entries; one entry by itself cannot choose: it is in doubt there."""
+        if orthant.is_array(mask):
+            return bool(np.any(mask))
+        self._doubt = self._doubt + np.where(mask, np.inf, 0.0)
+        return False
 
     def _height(self, i: int) -> Array:
         """The density of x_i at 0."""
@@ -194,7 +201,7 @@ class Law:
         side = np.where(rho < 0, -1.0, 1.0)
         plain = self.mean[j] - orthant.ratio(self.cov[i][j], self.cov[i][i]) * self.mean[i]
         careful = np.sqrt(self.cov[j][j]) * ((k - side * h) + side * det / (1 + np.abs(rho)) * h)
-        return np.asarray(np.where(np.abs(rho) > 0.5, careful, plain))
+        return orthant.array(np.where(np.abs(rho) > 0.5, careful, plain))
 
     def _conditional_cov(self, j: int, k: int, g: int) -> Array:
         i, noise = self._base(g)
@@ -243,7 +250,7 @@ class Law:
         """Of the covariances of three variables; eliminated from the one that leaves the least cancellation."""
         if len({i, j, k}) < 3:
             return np.zeros(())
-        best, most, positive = np.zeros(()), np.asarray(4 * orthant.EPS), np.asarray(True)
+        best, most, positive = np.zeros(()), orthant.array(4 * orthant.EPS), orthant.array(True)
         for p, q, s in ((i, j, k), (j, i, k), (k, i, j)):
             product = self._minor(p, q) * self._minor(p, s)
             rest = product - self._cross(p, q, s) ** 2
@@ -279,7 +286,7 @@ class Law:
         if first == second:
             return orthant.step_pair(*standard) if first == "H" else orthant.sign_pair(*standard)
         h = standard[1] if first == "H" else standard[0]
-        return np.asarray(0.5 * (orthant.sign_mean(h) + orthant.sign_pair(*standard)))
+        return orthant.array(0.5 * (orthant.sign_mean(h) + orthant.sign_pair(*standard)))
 
     def _weighted(self, log: Array, gates: Gates) -> Array:
         """exp(log) times the probability of at most two half-lines."""
@@ -309,7 +316,7 @@ class Law:
 
     def _tied(self, i: int, j: int) -> Array:
         """Where x_i and x_j are equal or opposite up to their means."""
-        return np.asarray((self.minor(i, j) == 0) & (self.cov[i][i] > 0) & (self.cov[j][j] > 0))
+        return orthant.array((self.minor(i, j) == 0) & (self.cov[i][i] > 0) & (self.cov[j][j] > 0))
 
     def _merged(self, g: Gate, k: Gate, mask: Array, powers: Powers, gates: Gates) -> Array:
         """The moment, with g and k as one half-line or an interval where `mask` holds."""
@@ -334,7 +341,7 @@ class Law:
     def _by_steps(self, gate: Gate, powers: Powers, gates: Gates) -> Array:
         """sign = 2 step - 1"""
         steps = tuple((i, "H") if (i, kind) == gate else (i, kind) for i, kind in gates)
-        return np.asarray(2 * self.expect(powers, steps) - self.expect(powers, _without(gates, gate)))
+        return orthant.array(2 * self.expect(powers, steps) - self.expect(powers, _without(gates, gate)))
 
     def _at(self, mask: Array) -> Law:
         """The law of the entries where `mask` holds."""
@@ -356,7 +363,7 @@ class Law:
             return value
         h, k, rho, _ = self._standard(i, j)
         mask = (rho < (-0.9 if sum(powers) <= 2 else -0.3)) & (h == 0) & (k == 0)
-        if not np.any(mask):
+        if not self._occurs(mask):
             return value
         a, b, c, det = (
             np.broadcast_to(x, mask.shape)[mask]
@@ -368,7 +375,7 @@ class Law:
 
 
 def _signed(sign: Any, x: Array) -> Array:
-    return x if isinstance(sign, float) and sign == 1 else np.asarray(sign * x)
+    return x if isinstance(sign, float) and sign == 1 else orthant.array(sign * x)
 
 
 def _covariances(cov: Sequence[Sequence[Array]], noisy: Sequence[Noisy]) -> list[list[Array]]:
@@ -377,7 +384,7 @@ def _covariances(cov: Sequence[Sequence[Array]], noisy: Sequence[Noisy]) -> list
     base = [*((i, 1.0) for i in range(n)), *((y.base, y.sign) for y in noisy)]
     total = [[_signed(s, _signed(t, cov[i][j])) for j, t in base] for i, s in base]
     for k, y in enumerate(noisy):
-        total[n + k][n + k] = np.asarray(cov[y.base][y.base] + y.noise)
+        total[n + k][n + k] = orthant.array(cov[y.base][y.base] + y.noise)
     return total
 
 
@@ -402,4 +409,4 @@ def _even_moment(mean: Array, variance: Array, p: int) -> Array:
         math.comb(p, 2 * k) * mean ** (p - 2 * k) * variance**k * math.prod(range(1, 2 * k, 2))
         for k in range(p // 2 + 1)
     ]
-    return np.asarray(sum(terms))
+    return orthant.array(sum(terms))

@@ -21,6 +21,16 @@ ROOT_2PI = math.sqrt(2 * math.pi)
 _SPLITTER = 134217729.0  # 2^27 + 1 (Dekker, A floating-point technique, 1971)
 
 
+def array(x: Any) -> Array:
+    """A number as an array; arrays, and what stands for an entry of one (`backend.trace`), as they are."""
+    return x if hasattr(x, "__array_ufunc__") else np.asarray(x)
+
+
+def is_array(x: Any) -> bool:
+    """Whether `x` is an array of entries, about which decisions can be made, and not one entry by itself."""
+    return isinstance(x, np.ndarray | np.generic | float | bool)
+
+
 def minor(a: Array, b: Array, c: Array) -> Array:
     """ab - c^2 with a relative error of some ulps (error-free products); 0 where inputs cannot resolve it.
 
@@ -28,7 +38,7 @@ def minor(a: Array, b: Array, c: Array) -> Array:
     """
     ab, cc = a * b, c * c
     if np.iscomplexobj(ab) or np.iscomplexobj(cc):
-        return np.asarray(ab - cc)
+        return array(ab - cc)
     value = (ab - cc) + (_product_error(a, b, ab) - _product_error(c, c, cc))
     return np.where(value > 4 * EPS * ab, value, 0.0)
 
@@ -36,13 +46,13 @@ def minor(a: Array, b: Array, c: Array) -> Array:
 def cross(a: Array, b: Array, c: Array, d: Array) -> Array:
     """ab - cd with a relative error of some ulps."""
     ab, cd = a * b, c * d
-    return np.asarray((ab - cd) + (_product_error(a, b, ab) - _product_error(c, d, cd)))
+    return array((ab - cd) + (_product_error(a, b, ab) - _product_error(c, d, cd)))
 
 
 def _product_error(x: Array, y: Array, xy: Array) -> Array:
     x_high, x_low = _halves(x)
     y_high, y_low = _halves(y)
-    return np.asarray(x_low * y_low - (((xy - x_high * y_high) - x_low * y_high) - x_high * y_low))
+    return array(x_low * y_low - (((xy - x_high * y_high) - x_low * y_high) - x_high * y_low))
 
 
 def _halves(x: Array) -> tuple[Array, Array]:
@@ -53,7 +63,8 @@ def _halves(x: Array) -> tuple[Array, Array]:
 
 def ratio(x: Array, y: Array) -> Array:
     """x / y, and 0 where y = 0: for quotients that vanish with their divisor."""
-    return np.asarray(np.divide(x, y, out=np.zeros(np.broadcast(x, y).shape, dtype=np.result_type(x, y)), where=y != 0))
+    nonzero = y != 0
+    return np.where(nonzero, x / np.where(nonzero, y, 1.0), 0.0)
 
 
 def threshold(mean: Array, deviation: Array) -> Array:
@@ -71,12 +82,12 @@ def density(h: Array) -> Array:
 
 def step_mean(h: Array) -> Array:
     """E step(x), x ~ N(h, 1)."""
-    return np.asarray(special.ndtr(h))
+    return array(special.ndtr(h))
 
 
 def sign_mean(h: Array) -> Array:
     """E sign(x), x ~ N(h, 1)."""
-    return np.asarray(special.erf(h / math.sqrt(2)))
+    return array(special.erf(h / math.sqrt(2)))
 
 
 def crossed(h: Array, k: Array, rho: Array, det: Array) -> tuple[Array, Array]:
@@ -102,7 +113,7 @@ def sign_pair(h: Array, k: Array, rho: Array, det: Array) -> Array:
     """
     central = 2 / math.pi * np.arctan2(rho, np.sqrt(det))
     if not (np.any(h) or np.any(k)):
-        return np.asarray(central)
+        return array(central)
     shifted = 1 - 4 * _owen(h, k, rho, det) - 2 * _opposite(h, k)
     return np.where((h == 0) & (k == 0), central, shifted)
 
@@ -111,7 +122,7 @@ def step_pair(h: Array, k: Array, rho: Array, det: Array) -> Array:
     """P(x > 0, y > 0), unit variances, means h and k; det = 1 - rho^2.  At h = k = 0: (pi - angle) / 2 pi."""
     central = np.arctan2(np.sqrt(det), -rho) / (2 * math.pi)
     if not (np.any(h) or np.any(k)):
-        return np.asarray(central)
+        return array(central)
     shifted = 0.5 * (step_mean(h) + step_mean(k)) - _owen(h, k, rho, det) - 0.5 * _opposite(h, k)
     return np.where((h == 0) & (k == 0), central, np.maximum(shifted, 0.0))
 
@@ -123,12 +134,12 @@ def _opposite(h: Array, k: Array) -> Array:
 def _owen(h: Array, k: Array, rho: Array, det: Array) -> Array:
     """T(h, (k/h - rho)/r) + T(k, (h/k - rho)/r), r = sqrt(1 - rho^2)."""
     over_h, over_k = crossed(h, k, rho, det)
-    return np.asarray(_owen_term(h, over_h) + _owen_term(k, over_k))
+    return array(_owen_term(h, over_h) + _owen_term(k, over_k))
 
 
 def _owen_term(h: Array, t: Array) -> Array:
     slope = np.where(h != 0, ratio(t, h), np.where(t == 0, 0.0, np.copysign(np.inf, t)))
-    return np.asarray(special.owens_t(h, slope))
+    return array(special.owens_t(h, slope))
 
 
 def wedge(p: int, q: int, a: Array, b: Array, c: Array, det: Array) -> Array:
@@ -143,7 +154,7 @@ def wedge(p: int, q: int, a: Array, b: Array, c: Array, det: Array) -> Array:
         w * np.sin(opening * s) ** p * np.sin(opening * (1 - s)) ** q for s, w in zip(nodes, weights, strict=True)
     )
     radial = 2 ** ((p + q) / 2) * math.gamma((p + q) / 2 + 1) / (2 * math.pi)
-    return np.asarray(radial * a ** (p / 2) * b ** (q / 2) * opening * total)
+    return array(radial * a ** (p / 2) * b ** (q / 2) * opening * total)
 
 
 @cache

@@ -9,7 +9,7 @@ import numpy as np
 from tensorprog.errors import fail
 from tensorprog.symbolic.gates import Group
 from tensorprog.symbolic.law import Law
-from tensorprog.symbolic.orthant import Array
+from tensorprog.symbolic.orthant import Array, array, is_array
 from tensorprog.symbolic.weights import Params, Weights, exponents, number
 
 
@@ -19,7 +19,7 @@ def tilted(law: Law, a: Group, b: Group, params: Params) -> tuple[Law, Array]:
     for q, direction in _quadratics(a, b, params):  # first, so that the linear part meets the small covariance
         law, log = _tilt_quadratic(law, log, q, direction)
     law, more = _tilt_linear(law, _linear(a, b, params))
-    return law, np.asarray(log + more)
+    return law, array(log + more)
 
 
 def _linear(a: Group, b: Group, params: Params) -> Weights:
@@ -50,7 +50,7 @@ def _tilt_linear(law: Law, weights: Weights) -> tuple[Law, Array]:
         return law, np.zeros(())
     shift = [sum(row[i] * w for i, w in weights.items()) for row in law.cov]
     log = sum(w * (law.mean[i] + 0.5 * shift[i]) for i, w in weights.items())
-    return Law([m + s for m, s in zip(law.mean, shift, strict=True)], law.cov), np.asarray(log)
+    return Law([m + s for m, s in zip(law.mean, shift, strict=True)], law.cov), array(log)
 
 
 def _tilt_quadratic(law: Law, log: Array, q: Any, direction: tuple[float, ...]) -> tuple[Law, Array]:
@@ -60,7 +60,7 @@ def _tilt_quadratic(law: Law, log: Array, q: Any, direction: tuple[float, ...]) 
     mean = sum(law.mean[j] * d for j, d in enumerate(direction) if d)
     variance = sum(with_z[j] * d for j, d in enumerate(direction) if d)
     growth = 1 + q * variance
-    if np.any(growth <= 0):
+    if is_array(growth) and np.any(growth <= 0):
         raise fail("the expectation diverges: exp of a quadratic form that grows faster than the Gaussian decays")
     shrink = q / growth
     single = direction.index(1.0) if sum(map(abs, direction)) == 1 else None
@@ -68,14 +68,14 @@ def _tilt_quadratic(law: Law, log: Array, q: Any, direction: tuple[float, ...]) 
     means = [law.mean[i] - with_z[i] * shrink * mean for i in n]
     if single is not None:
         means[single] = law.mean[single] / growth
-    return Law(means, cov), np.asarray(log - 0.5 * np.log(growth) - 0.5 * shrink * np.square(mean))
+    return Law(means, cov), array(log - 0.5 * np.log(growth) - 0.5 * shrink * np.square(mean))
 
 
 def _shrunk(law: Law, i: int, j: int, single: int | None, with_z: list[Any], q: Any, growth: Any) -> Array:
     """cov_ij - cov_iz cov_jz q / growth, without cancellation where z is one of the variables."""
     if single is None:
-        return np.asarray(law.cov[i][j] - with_z[i] * with_z[j] * q / growth)
+        return array(law.cov[i][j] - with_z[i] * with_z[j] * q / growth)
     if single in (i, j):
-        return np.asarray(law.cov[i][j] / growth)
+        return array(law.cov[i][j] / growth)
     cross = law.minor(i, single) if i == j else law.cov[i][j] * law.cov[single][single] - with_z[i] * with_z[j]
-    return np.asarray((law.cov[i][j] + q * cross) / growth)
+    return array((law.cov[i][j] + q * cross) / growth)

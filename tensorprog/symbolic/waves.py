@@ -10,7 +10,7 @@ import numpy as np
 from tensorprog.symbolic.enlarge import enlarge
 from tensorprog.symbolic.gates import Group, Knot
 from tensorprog.symbolic.law import Gates, Law
-from tensorprog.symbolic.orthant import EPS, Array
+from tensorprog.symbolic.orthant import EPS, Array, array
 from tensorprog.symbolic.poly import Powers
 from tensorprog.symbolic.weights import Params, Weights, affine, monomials, number
 
@@ -18,7 +18,7 @@ from tensorprog.symbolic.weights import Params, Weights, affine, monomials, numb
 def turn(angle: Array, quarter: int) -> Array:
     """cos(angle - quarter * pi/2)"""
     value = np.sin(angle) if quarter % 2 else np.cos(angle)
-    return np.asarray(value if quarter % 4 in (0, 1) else -value)
+    return array(value if quarter % 4 in (0, 1) else -value)
 
 
 def wave_pair(law: Law, log: Array, a: Group, b: Group, params: Params) -> tuple[Array, Array]:
@@ -44,11 +44,11 @@ Phase = tuple[Weights, Any, int]
 
 
 def _angle(law: Law, phase: Phase) -> Array:
-    return np.asarray(sum((c * law.mean[i] for i, c in phase[0].items()), start=phase[1]))
+    return array(sum((c * law.mean[i] for i, c in phase[0].items()), start=phase[1]))
 
 
 def _cov(law: Law, x: Phase, y: Phase) -> Array:
-    return np.asarray(sum(c * d * law.cov[i][j] for i, c in x[0].items() for j, d in y[0].items()))
+    return array(sum(c * d * law.cov[i][j] for i, c in x[0].items() for j, d in y[0].items()))
 
 
 def _mean(law: Law, phases: list[Phase]) -> tuple[Array, Array]:
@@ -56,7 +56,7 @@ def _mean(law: Law, phases: list[Phase]) -> tuple[Array, Array]:
     (x,) = phases
     size = 0.5 * _cov(law, x, x)
     value = np.exp(-size) * turn(_angle(law, x), x[2])
-    return np.asarray(value), np.asarray(4 * EPS * (1 + size) * np.abs(value))
+    return array(value), array(4 * EPS * (1 + size) * np.abs(value))
 
 
 def _product(law: Law, phases: list[Phase]) -> tuple[Array, Array]:
@@ -73,7 +73,7 @@ def _product(law: Law, phases: list[Phase]) -> tuple[Array, Array]:
     first = turn(alpha, x[2]) * turn(beta, y[2]) * even
     second = turn(alpha, x[2] + 1) * turn(beta, y[2] + 1) * odd
     value = np.exp(-half) * (first + second)
-    return np.asarray(value), 4 * EPS * (1 + half) * np.exp(-half) * (np.abs(first) + np.abs(second))
+    return array(value), 4 * EPS * (1 + half) * np.exp(-half) * (np.abs(first) + np.abs(second))
 
 
 def _moved(phase: Phase, knots: Sequence[Knot], params: Params) -> Phase:

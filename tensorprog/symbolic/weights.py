@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any
 
-import numpy as np
-
 from tensorprog.ir.expr import Expr, Num, evaluate
 from tensorprog.symbolic.gates import Group
 from tensorprog.symbolic.poly import Linear, Powers
@@ -19,7 +17,7 @@ Weights = dict[int, Any]  # {joint variable: coefficient}
 def number(e: Expr, params: Params) -> Any:
     """The value of a coefficient: a float or an array."""
     value = e.value if isinstance(e, Num) else evaluate(e, params)
-    return value if isinstance(value, np.ndarray) else float(value)
+    return value if hasattr(value, "__array_ufunc__") else float(value)
 
 
 def affine(form: Linear, offset: int, params: Params) -> tuple[Weights, Any]:

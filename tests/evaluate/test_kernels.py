@@ -7,7 +7,7 @@ import pytest
 
 import tensorprog
 from tensorprog.errors import TensorProgError
-from tensorprog.evaluate import analytic
+from tensorprog.evaluate import pairs as blocks
 from tests.agreement.comparing import EXAMPLES, example_inputs, relative
 
 SAMPLED = {"attention_sqrt", "batchnorm", "gru", "lstm", "maxpool_cnn", "tied_autoencoder"}
@@ -115,14 +115,14 @@ def test_tiles_change_nothing(name, monkeypatch):
     net = tensorprog.load(EXAMPLES / f"{name}.tp")
     x, y = example_inputs(net, 7), example_inputs(net, 3, seed=1)
     whole = net.kernels(x), net.kernels(x, y)
-    monkeypatch.setattr(analytic, "MEMORY", 1)
+    monkeypatch.setattr(blocks, "MEMORY", 1)
     small = net.kernels(x), net.kernels(x, y)
     for a, b in zip(whole, small, strict=True):
         assert relative(b.nngp, a.nngp) < 1e-14 and relative(b.ntk, a.ntk) < 1e-14
 
 
 def test_progress_goes_from_nothing_to_all(monkeypatch):
-    monkeypatch.setattr(analytic, "MEMORY", 1)
+    monkeypatch.setattr(blocks, "MEMORY", 1)
     told: list[float] = []
     x = [np.ones((t, 2)) for t in (2, 3, 2)]
     tensorprog.load(EXAMPLES / "rnn.tp").kernels(x, progress=lambda message, fraction: told.append(fraction))

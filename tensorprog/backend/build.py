@@ -1,0 +1,73 @@
+"""Source -> compiled module, kept on disk under its content, for this and later processes."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import numba
+
+from tensorprog.backend import special
+
+
+def folder() -> Path:
+    """Where compiled modules are kept: $TENSORPROG_CACHE, else the user's cache folder."""
+    chosen = os.environ.get("TENSORPROG_CACHE")
+    base = Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tensorprog"
+    return base / "modules"
+
+
+def load(source: str) -> ModuleType:
+    """The module of a source.  Its functions are compiled when they are called first, then read from disk."""
+    return _loaded(_name(source), source)
+
+
+def is_built(source: str) -> bool:
+    """Whether machine code of a source is on disk."""
+    return any(any(place.glob(f"__pycache__/{_name(source)}*.nbi")) for place in _places())
+
+
+def _name(source: str) -> str:
+    return f"tensorprog_{_digest(source)}"
+
+
+def _places() -> tuple[Path, Path]:
+    return folder(), Path(tempfile.gettempdir()) / f"tensorprog-{os.getuid()}"
+
+
+@cache
+def _loaded(name: str, source: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, _written(name, source))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _digest(source: str) -> str:
+    """Of everything that the machine code depends on and numba does not see: the functions that are inlined."""
+    parts = (source, Path(special.__file__).read_text(), numba.__version__)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+
+
+def _written(name: str, source: str) -> Path:
+    """The file of a module; written to a temporary name first, so that no other process sees half of it."""
+    for place in _places():
+        path = place / f"{name}.py"
+        try:
+            if not path.exists():
+                place.mkdir(parents=True, exist_ok=True)
+                with tempfile.NamedTemporaryFile("w", dir=place, suffix=".part", delete=False) as file:
+                    file.write(source)
+                os.replace(file.name, path)
+            return path
+        except OSError:
+            continue
+    raise OSError("no folder can be written for compiled modules; set TENSORPROG_CACHE")

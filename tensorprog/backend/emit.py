@@ -1,0 +1,200 @@
+"""Instructions -> the source of a module that runs them over tiles of pairs of examples.
+
+One function per kind of instruction, with loops over entries, left examples and right examples (the innermost loop,
+which becomes vector instructions); `run` goes through the steps of a schedule for one tile after another.
+
+    S [slots, TILE_ROWS, TILE_COLS]   the slots of the pairs of a tile       F [..]     1 where a formula is in doubt
+    L [rows, I], R [rows, J]          rows of the examples                   W [e, ..]  the worst error of expectation e
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+from tensorprog.backend.formula import ordered
+from tensorprog.backend.lower import Expect, Operand
+from tensorprog.backend.trace import Scalar, Traced
+
+SETTLED = 1e-10
+"""The relative error from which an entry is left to the numerical tiers."""
+
+BINARY = {
+    "add": "({} + {})",
+    "sub": "({} - {})",
+    "mul": "({} * {})",
+    "div": "({} / {})",
+    "gt": "({} > {})",
+    "lt": "({} < {})",
+    "ge": "({} >= {})",
+    "le": "({} <= {})",
+    "eq": "({} == {})",
+    "ne": "({} != {})",
+    "and": "({} & {})",
+    "or": "({} | {})",
+}
+TEMPLATES = {
+    **BINARY,
+    "neg": "(-{})",
+    "not": "(not {})",
+    "where": "({1} if {0} else {2})",
+    "sign": "((1.0 if {0} > 0.0 else -1.0) if {0} != 0.0 else 0.0)",
+    "sqrt": "math.sqrt({})",
+    "log": "math.log({})",
+    "sin": "math.sin({})",
+    "cos": "math.cos({})",
+    "copysign": "math.copysign({}, {})",
+    "abs": "abs({})",
+    "max": "max({}, {})",
+    "min": "min({}, {})",
+    "exp": "special.exp({})",
+    "expm1": "special.expm1({})",
+    "atan2": "special.atan2({}, {})",
+    "erf": "special.erf({})",
+    "ndtr": "special.ndtr({})",
+}
+
+HEAD = '''"""Generated from the equations of a limit."""
+
+import math
+
+from numba import njit
+
+from tensorprog.backend import special
+
+OPTIONS = {"error_model": "numpy", "nogil": True, "cache": True}
+'''
+
+READ = {"own": "S[{row}, i, j]", "left": "L[{row}, ii + i]", "right": "R[{row}, jj + j]"}
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """The function of one kind of instruction: its name and source; `columns` counts its index columns."""
+
+    name: str
+    source: str
+    columns: int
+
+
+def sum_kind(operands: Sequence[Operand], first: bool) -> Kind:
+    """S[out] (+)= coef * operands"""
+    wheres = [o.where for o in operands]
+    name = "_".join(["set" if first else "add", *wheres])
+    rows = ["o", *(f"r{n}" for n in range(len(wheres)))]
+    left = [f"L[r{n}, ii + i]" for n, w in enumerate(wheres) if w == "left"]
+    inner = [READ[w].format(row=f"r{n}") for n, w in enumerate(wheres) if w != "left"]
+    body = f"""
+@njit(**OPTIONS)
+def {name}(S, F, W, L, R, ii, jj, ni, nj, index, coef, lo, hi):
+    for k in range(lo, hi):
+{_columns(rows)}
+        weight = coef[k]
+        for i in range(ni):
+            x = {" * ".join(["weight", *left])}
+            for j in range(nj):
+                S[o, i, j] {"=" if first else "+="} {" * ".join(["x", *inner])}
+"""
+    return Kind(name, body, len(rows))
+
+
+def expect_kind(expect: Expect, number: int, first_error: int) -> Kind:
+    """The formulas of an instruction; errors are collected from row `first_error` of W on."""
+    name = f"expect_{number}"
+    outs = [f"o{n}" for n in range(len(expect.outs))]
+    rows = [*outs, *(f"r{n}" for n in range(len(expect.known)))]
+    names: dict[int, str] = {}
+    early: list[str] = []
+    late: list[str] = []
+    for n, (node, operand) in enumerate(expect.known):
+        names[id(node)] = f"x{n}"
+        line = f"x{n} = {READ[operand.where].format(row=f'r{n}')}"
+        (early if operand.where == "left" else late).append(line)
+    roots = [*expect.values, *expect.errors]
+    for t, node in enumerate(ordered(roots, frozenset(names))):
+        names[id(node)] = f"t{t}"
+        late.append(f"t{t} = {_code(node, names)}")
+    for n, (value, error) in enumerate(zip(expect.values, expect.errors, strict=True)):
+        late += _results(n, _operand(value, names), _operand(error, names), first_error + n)
+    body = f"""
+@njit(**OPTIONS)
+def {name}(S, F, W, L, R, ii, jj, ni, nj, index, coef, lo, hi):
+    for k in range(lo, hi):
+{_columns(rows)}
+        for i in range(ni):
+{_lines(early, 12)}
+            for j in range(nj):
+{_lines(late, 16)}
+"""
+    return Kind(name, body, len(rows))
+
+
+def _results(n: int, value: str, error: str, row: int) -> list[str]:
+    """Store a value; a doubtful one marks the pair, the others enter the worst error."""
+    return [
+        f"S[o{n}, i, j] = {value}",
+        f"good{n} = {error} <= {SETTLED} * abs({value})",
+        f"F[i, j] = F[i, j] if good{n} else 1.0",
+        f"W[{row}, i, j] = max(W[{row}, i, j], {error} if good{n} else 0.0)",
+    ]
+
+
+def _columns(names: Sequence[str]) -> str:
+    return _lines([f"{name} = index[k, {n}]" for n, name in enumerate(names)], 8)
+
+
+def _lines(lines: Sequence[str], indent: int) -> str:
+    return "\n".join(" " * indent + line for line in lines)
+
+
+def _code(node: Traced, names: dict[int, str]) -> str:
+    return TEMPLATES[node.op].format(*(_operand(a, names) for a in node.args))
+
+
+def _operand(value: Scalar, names: dict[int, str]) -> str:
+    if isinstance(value, Traced):
+        return names[id(value)]
+    if isinstance(value, bool):
+        return str(value)
+    return {"inf": "math.inf", "-inf": "-math.inf", "nan": "math.nan"}.get(repr(value), f"({value!r})")
+
+
+def module(kinds: Sequence[Kind]) -> str:
+    """The source of the module: all kinds, and `run` over tiles."""
+    return HEAD + "\n".join(k.source for k in kinds) + _driver(kinds)
+
+
+def _driver(kinds: Sequence[Kind]) -> str:
+    arrays = ", ".join(f"index{n}, coef{n}" for n in range(len(kinds)))
+    arguments = "S, F, W, L, R, ii, jj, ni, nj"
+    choices = []
+    for n, kind in enumerate(kinds):
+        choices.append(f"{'if' if n == 0 else 'elif'} kind == {n}:")
+        choices.append(f"    {kind.name}({arguments}, index{n}, coef{n}, lo, hi)")
+    return f"""
+
+@njit(**OPTIONS)
+def run(S, F, W, L, R, steps, given, G, wanted, O, D, {arrays}):
+    rows, cols = D.shape
+    for ii in range(0, rows, S.shape[1]):
+        ni = min(S.shape[1], rows - ii)
+        for jj in range(0, cols, S.shape[2]):
+            nj = min(S.shape[2], cols - jj)
+            F[:] = 0.0
+            for g in range(len(given)):
+                for i in range(ni):
+                    for j in range(nj):
+                        S[given[g], i, j] = G[g, ii + i, jj + j]
+            for s in range(len(steps)):
+                kind, lo, hi = steps[s, 0], steps[s, 1], steps[s, 2]
+{_lines(choices, 16)}
+            for w in range(len(wanted)):
+                for i in range(ni):
+                    for j in range(nj):
+                        O[w, ii + i, jj + j] = S[wanted[w], i, j]
+            for i in range(ni):
+                for j in range(nj):
+                    D[ii + i, jj + j] = F[i, j]
+"""

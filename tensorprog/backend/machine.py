@@ -1,0 +1,173 @@
+"""Running the instructions of a tape: schedule, tiles, threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorprog.backend.build import is_built, load
+from tensorprog.backend.emit import Kind, expect_kind, module, sum_kind
+from tensorprog.backend.lower import Given, Lowered, Operand, Sum, lower
+from tensorprog.evaluate.blocks import Key
+from tensorprog.evaluate.execute import Run
+from tensorprog.evaluate.tape import Tape
+from tensorprog.ir.schedule import levels
+from tensorprog.ir.tables import Ints
+from tensorprog.symbolic.expectation import Expectation
+
+Floats = NDArray[np.float64]
+MEMORY = 1 << 29
+"""Bytes that data and results of one block may take."""
+CACHE = 1 << 19
+"""Bytes that the slots of a tile should take."""
+MOST_COLS = 128
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A compiled tape."""
+
+    lowered: Lowered
+    source: str
+    arrays: tuple[Any, ...]
+    steps: Ints
+    expectations: tuple[Expectation, ...]
+    wanted: Mapping[Key, Ints]
+
+    @property
+    def is_built(self) -> bool:
+        """Whether its machine code is on disk; making it takes seconds."""
+        return is_built(self.source)
+
+    @property
+    def given(self) -> tuple[Given, ...]:
+        """The slots that are inner products of data."""
+        return self.lowered.given
+
+    @property
+    def side(self) -> int:
+        """The largest block, in examples of a side."""
+        numbers = len(self.given) + sum(len(w) for w in self.wanted.values()) + 1
+        return int(max(1, min(1024, np.sqrt(MEMORY / (8 * numbers)))))
+
+    def prepare(self, left: Run, right: Run) -> tuple[Floats, Floats]:
+        """L and R for all examples of two runs."""
+        return self.lowered.left.matrix(left, left.examples[0]), self.lowered.right.matrix(right, right.examples[0])
+
+    def values(
+        self, left: Floats, right: Floats, given: Floats
+    ) -> tuple[dict[Key, Floats], NDArray[np.bool_], Floats]:
+        """(values [slots, I, J] of the wanted keys, pairs in doubt [I, J], worst error of every expectation).
+
+        left [rows, I], right [rows', J], given [numbers, I, J].
+        """
+        rows, cols = left.shape[1], right.shape[1]
+        out = np.concatenate(list(self.wanted.values()))
+        found, doubt = np.zeros((len(out), rows, cols)), np.zeros((rows, cols))
+        cuts = np.linspace(0, rows, workers(rows) + 1).astype(int)
+        parts = [
+            (found[:, a:b], doubt[a:b], np.ascontiguousarray(left[:, a:b]), given[:, a:b])
+            for a, b in zip(cuts, cuts[1:], strict=False)
+        ]
+        with ThreadPoolExecutor(len(parts)) as pool:
+            worst = list(pool.map(lambda p: self._strip(out, np.ascontiguousarray(right), *p), parts))
+        ends = np.cumsum([len(w) for w in self.wanted.values()])
+        split = {k: found[e - len(w) : e] for (k, w), e in zip(self.wanted.items(), ends, strict=True)}
+        return split, doubt > 0, np.max(worst, axis=0, initial=0.0)
+
+    def _strip(  # noqa: PLR0913
+        self, out: Ints, right: Floats, found: Floats, doubt: Floats, left: Floats, given: Floats
+    ) -> Floats:
+        """Some rows of a block, in tiles; returns the worst errors."""
+        cols = min(MOST_COLS, right.shape[1])
+        rows = int(max(1, min(16, left.shape[1], CACHE // (8 * self.lowered.size * cols))))
+        slots, doubts = np.zeros((self.lowered.size, rows, cols)), np.zeros((rows, cols))
+        worst = np.zeros((len(self.expectations), rows, cols))
+        at = np.array([g.out for g in self.given], dtype=np.int64)
+        load(self.source).run(slots, doubts, worst, left, right, self.steps, at, given, out, found, doubt, *self.arrays)
+        result: Floats = worst.max(axis=(1, 2))
+        return result
+
+
+def workers(rows: int) -> int:
+    """Threads for so many rows of a kernel."""
+    return max(1, min(os.cpu_count() or 1, rows // 16))
+
+
+def compiled(tape: Tape, keys: Sequence[Key]) -> Machine:
+    """The machine for the keys of a tape.  NotTraceable when an expectation has no scalar code."""
+    lowered = lower(tape)
+    kinds: list[Kind] = []
+    entries: list[tuple[int, Ints, Ints, Any]] = []  # (rank, out, index, coef) of every kind
+    expectations: list[Expectation] = []
+    for n, e in enumerate(lowered.expects):
+        kind = expect_kind(e, n, len(expectations))
+        index = np.stack([*e.outs, *(o.rows for _, o in e.known)], axis=1)
+        _collect(kinds, entries, kind, 0, e.outs[0], index, None)
+        expectations += e.expectations
+    level = _levels(lowered)
+    for s, first in _by_order(lowered.sums, level):
+        index = np.stack([s.out, *(o.rows for o in s.operands)], axis=1)
+        _collect(kinds, entries, sum_kind(s.operands, first), 1 if first else 2, s.out, index, s.coef)
+    steps, arrays = _scheduled(entries, level)
+    starts = {k: lowered.start[k] + np.arange(tape.slots[k].size) for k in keys}
+    return Machine(lowered, module(kinds), arrays, steps, tuple(expectations), starts)
+
+
+def _collect(kinds: list[Kind], entries: list[Any], kind: Kind, rank: int, out: Ints, index: Ints, coef: Any) -> None:
+    """Entries of a kind join those that are there."""
+    coef = np.zeros(0) if coef is None else np.asarray(coef, dtype=np.float64)
+    for n, known in enumerate(kinds):
+        if known.name == kind.name:
+            r, o, i, c = entries[n]
+            entries[n] = (r, np.concatenate([o, out]), np.concatenate([i, index]), np.concatenate([c, coef]))
+            return
+    kinds.append(kind)
+    entries.append((rank, out, index, coef))
+
+
+def _levels(lowered: Lowered) -> Ints:
+    """The level of every slot."""
+    edges = [(o.rows, s.out) for s in lowered.sums for o in s.operands if o.where == "own"]
+    edges += [(o.rows, out) for e in lowered.expects for out in e.outs for _, o in e.known if o.where == "own"]
+    edges = [(a[a > 0], b[a > 0]) for a, b in edges]
+    return levels(lowered.size, edges)
+
+
+def _by_order(sums: Sequence[Sum], level: Ints) -> list[tuple[Sum, bool]]:
+    """Every sum cut into the entries that come first to their slot, and the others."""
+    seen = np.zeros(len(level), dtype=bool)
+    found: list[tuple[Sum, bool]] = []
+    for s in sums:
+        first = np.zeros(len(s.out), dtype=bool)
+        first[np.unique(s.out, return_index=True)[1]] = True
+        first &= ~seen[s.out]
+        seen[s.out] = True
+        for mask, is_first in ((first, True), (~first, False)):
+            if mask.any():
+                operands = tuple(Operand(o.where, o.rows[mask]) for o in s.operands)
+                found.append((Sum(s.out[mask], s.coef[mask], operands), is_first))
+    return found
+
+
+def _scheduled(entries: Sequence[Any], level: Ints) -> tuple[Ints, tuple[Any, ...]]:
+    """Steps (kind, from, to) in the order of levels, and the arrays of every kind in that order."""
+    steps: list[tuple[int, int, int, int, int]] = []
+    arrays: list[Any] = []
+    for n, (rank, out, index, coef) in enumerate(entries):
+        order = np.argsort(level[out], kind="stable")
+        depth = level[out][order]
+        cuts = np.flatnonzero(np.diff(depth, prepend=-1))
+        for a, b in zip(cuts, [*cuts[1:], len(out)], strict=True):
+            steps.append((int(depth[a]), rank, n, int(a), int(b)))
+        arrays += [np.ascontiguousarray(index[order]), coef[order] if len(coef) else np.zeros(0)]
+    table = np.array([s[2:] for s in sorted(steps)], dtype=np.int64).reshape(-1, 3)
+    return table, tuple(arrays)
+

@@ -1,0 +1,94 @@
+"""Machine code computes what the array interpreter computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tensorprog
+from tensorprog.backend import build
+from tensorprog.evaluate import pairs
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+CASES: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
+    ("mlp", (5,), {}),
+    ("mlp", (5,), {"phi": "gelu"}),
+    ("rnn_average", (4, 3), {}),
+    ("cnn_flatten", (4, 4, 2), {"depth": 2}),
+    ("layernorm", (6,), {}),
+    ("transformer", (3, 4), {}),
+    ("tied", (5,), {}),
+]
+
+
+def kernels(net: Any, x: Any, worth: int, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Both kernels, compiled from so many slots on."""
+    monkeypatch.setattr(pairs, "WORTH", {True: worth, False: worth})
+    return net.kernels(x)
+
+
+@pytest.mark.parametrize(("name", "shape", "params"), CASES, ids=[f"{n} {p}" for n, _, p in CASES])
+def test_equals_arrays(name: str, shape: tuple[int, ...], params: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To rounding, on data with equal, opposite and zero examples."""
+    net = tensorprog.load(EXAMPLES / f"{name}.tp", **params)
+    x = np.random.default_rng(0).normal(size=(40, *shape))
+    x[1], x[2] = x[0], -x[0]
+    fast, slow = (kernels(net, x, worth, monkeypatch) for worth in (0, 1 << 60))
+    for a, b in ((fast.nngp, slow.nngp), (fast.ntk, slow.ntk)):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-13 * np.abs(b).max())
+    assert {r.expectation for r in fast.report.rows} == {r.expectation for r in slow.report.rows}
+
+
+def test_groups_of_different_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sequences of two lengths: every pair of lengths is a program of its own."""
+    net = tensorprog.load(EXAMPLES / "rnn.tp")
+    rng = np.random.default_rng(1)
+    x = [rng.normal(size=(t, 3)) for t in (4, 2, 4, 2, 4)]
+    fast, slow = (kernels(net, x, worth, monkeypatch) for worth in (0, 1 << 60))
+    np.testing.assert_allclose(fast.ntk, slow.ntk, rtol=1e-11)
+
+
+def test_entries_in_doubt_are_integrated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nearly opposite inputs of a relu net cancel in the formula; the kernel does not show it."""
+    net = tensorprog.load(EXAMPLES / "mlp.tp", sb=0, depth=2)
+    x = np.random.default_rng(2).normal(size=(6, 4))
+    data = np.concatenate([x, -x + 1e-3 * x[::-1]])
+    fast, slow = (kernels(net, data, worth, monkeypatch) for worth in (0, 1 << 60))
+    np.testing.assert_allclose(fast.nngp, slow.nngp, rtol=1e-12)
+
+
+def test_equal_inputs_are_at_correlation_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Theta(x, x) of two bias-free relu layers is |x|^2 / d: E[relu^2] + E[step] |x|^2 / d, both halves of it."""
+    source = """
+program two():
+    width n = 64
+    input x: [d]
+    weight W: [n, d] ~ N(0, 1 / d)
+    weight v: [n] ~ N(0, 1 / n)
+    output dot(v, relu(W @ x))
+"""
+    x = np.random.default_rng(3).normal(size=(50, 300))
+    x[7] = x[31]
+    ntk = kernels(tensorprog.load(source), x, 0, monkeypatch).ntk
+    norms = (x**2).mean(axis=1)
+    np.testing.assert_allclose(np.diag(ntk), norms, rtol=1e-14)
+    np.testing.assert_allclose(ntk[7, 31], norms[7], rtol=1e-14)
+
+
+def test_modules_are_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source is written once, under a name made of its content."""
+    monkeypatch.setenv("TENSORPROG_CACHE", str(tmp_path))
+    source = build_source(3)
+    assert not build.is_built(source)
+    assert build.load(source).three() == 3
+    assert build.is_built(source) and build.load(source) is build.load(source)
+    assert len(list((tmp_path / "modules").glob("*.py"))) == 1
+    assert not list((tmp_path / "modules").glob("*.part"))
+
+
+def build_source(number: int) -> str:
+    """A module with one compiled function."""
+    return f"from numba import njit\n\n\n@njit(cache=True)\ndef three():\n    return {number}\n"

@@ -1,0 +1,64 @@
+"""The elementary functions against mpmath, and at the ends of their range."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import mpmath as mp
+import numba
+import numpy as np
+import pytest
+
+from tensorprog.backend import special
+
+DIGITS = 40
+
+
+def spread(seed: int, scale: float) -> np.ndarray:
+    """Numbers of both signs and of many sizes."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=400) * scale * 10 ** rng.uniform(-6, 0, 400)
+
+
+CASES: list[tuple[str, Any, Callable[..., Any], tuple[np.ndarray, ...], float]] = [
+    ("exp", special.exp, mp.exp, (spread(1, 300),), 2),
+    ("expm1", special.expm1, mp.expm1, (spread(2, 30),), 4),
+    ("erf", special.erf, mp.erf, (spread(3, 4),), 4),
+    ("ndtr", special.ndtr, mp.ncdf, (spread(4, 2),), 8),
+    ("angle", special.angle, mp.atan2, (abs(spread(5, 1)), spread(6, 1)), 4),
+    ("atan2", special.atan2, mp.atan2, (spread(7, 1), spread(8, 1)), 4),
+]
+
+
+@pytest.mark.parametrize(("name", "function", "exact", "points", "ulps"), CASES, ids=[c[0] for c in CASES])
+def test_accuracy(name: str, function: Any, exact: Any, points: tuple[np.ndarray, ...], ulps: float) -> None:
+    """The error in units of the last place stays below what the module says."""
+    with mp.workdps(DIGITS):
+        for args in zip(*points, strict=True):
+            value, truth = function(*args), exact(*(mp.mpf(float(a)) for a in args))
+            assert abs(mp.mpf(value) - truth) <= ulps * float(np.spacing(abs(float(truth)))), (name, args)
+
+
+def test_ends_of_the_range() -> None:
+    """Overflow, underflow and what is not a number."""
+    assert special.exp(1000.0) == math.inf and special.exp(-1000.0) == 0.0 and special.exp(0.0) == 1.0
+    assert all(math.isnan(f(math.nan)) for f in (special.exp, special.erf, special.ndtr))
+    assert special.erf(math.inf) == 1.0 and special.erf(-40.0) == -1.0
+    assert special.ndtr(math.inf) == 1.0 and special.ndtr(-math.inf) == 0.0
+    assert special.angle(0.0, -1.0) == math.pi and special.angle(0.0, 1.0) == 0.0 and special.angle(0.0, 0.0) == 0.0
+
+
+def test_loops_become_vector_instructions() -> None:
+    """The assembly of a loop over `angle` divides vectors, not numbers."""
+    function = special.angle
+
+    @numba.njit(error_model="numpy")
+    def loop(y: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+        for k in range(len(x)):
+            out[k] = function(y[k], x[k])
+
+    loop(np.ones(9), np.ones(9), np.ones(9))
+    (assembly,) = loop.inspect_asm().values()
+    assert "divpd" in assembly or "fdiv\tv" in assembly
