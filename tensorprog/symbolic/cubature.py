@@ -29,6 +29,7 @@ ACCEPT = 4e-10  # relative error that is good enough
 FLOOR = 1e-14  # the same, relative to E |f|
 SMOOTH, CURVED = 0.5, 4.0
 """The error of the finer of two rules, of their difference: they converge geometrically, or hardly better than 1/n."""
+LASTING = 1e-3  # of a difference stays in doubt after one more refinement
 ROUNDING = 5e-14  # relative to E |f|: of weights, nodes and sums
 PANEL = 5.0  # deviations
 LINES = 1024  # integrated at a time
@@ -86,7 +87,9 @@ def _refined(f: _Integrand, mean: Array, root: Array, rank: int, budget: float) 
     value, error = np.zeros(len(mean)), np.full(len(mean), np.inf)
     left = np.arange(len(mean))
     for reach in REACHES:
-        value[left], error[left], cut, spent = _converged(f, mean[left], root[left], rank, reach, budget)
+        v, e, cut, spent = _converged(f, mean[left], root[left], rank, reach, budget)
+        better = e <= error[left]
+        value[left], error[left] = np.where(better, v, value[left]), np.where(better, e, error[left])
         budget -= spent
         left = left[cut]
         if not len(left):
@@ -109,10 +112,11 @@ def _converged(
         new = nested.sums()
         share = nested.count / (nested.cost() * len(left))
         spent += nested.count
-        gap[left] = np.where(np.isfinite(new[VALUE]), np.abs(new[VALUE] - sums[VALUE, left]), np.inf)
-        sums[:, left] = new
-        if step:
-            error[left] = gap[left] * (CURVED if f.bends.curved else SMOOTH)
+        change = np.where(np.isfinite(new[VALUE]), np.abs(new[VALUE] - sums[VALUE, left]), np.inf)
+        if step:  # two rules may agree by accident: one step back counts too
+            lasting = np.maximum(change, LASTING * gap[left]) if step > 1 else change
+            error[left] = lasting * (CURVED if f.bends.curved else SMOOTH)
+        gap[left], sums[:, left] = change, new
         good = error <= np.maximum(ACCEPT * np.abs(sums[VALUE]), FLOOR * sums[MASS])
         left = left[~good[left]] if step > 1 else left
         if not len(left):

@@ -13,7 +13,7 @@ from typing import Any, final
 
 import numpy as np
 
-from tensorprog.ir.expr import Expr, Op, evaluate, mul
+from tensorprog.ir.expr import Expr, Op, Sym, evaluate, mul, substitute
 from tensorprog.symbolic import orthant
 from tensorprog.symbolic.cubature import cubature
 from tensorprog.symbolic.kinks import Function
@@ -106,7 +106,7 @@ def two_means(left: Side, right: Side, law: Pair, params: Mapping[str, Any]) -> 
     """E f(u) g(v): reduce the marginals, sum the series, redo what it does not resolve."""
     reach = max(reach_of(left.e), reach_of(right.e))
     curves = [_curve(side, law, i, reach, params) for i, side in enumerate((left, right))]
-    f, g = (_marginal(c, law, i, reach) for i, c in enumerate(curves))
+    f, g = _marginals(left, right, curves, law, reach)
     a, b = law.variance
     product = a * b
     rho = np.clip(orthant.ratio(law.c, np.sqrt(product)), -1.0, 1.0)
@@ -128,17 +128,29 @@ def _curve(side: Side, law: Pair, i: int, reach: float, params: Mapping[str, Any
     return curve_of(side, mean, np.sqrt(variance), reach, params)
 
 
-def _marginal(c: Curve, law: Pair, i: int, reach: float) -> Series:
-    """The series of every marginal; at variance 0 the value alone."""
+def _marginals(left: Side, right: Side, curves: list[Curve], law: Pair, reach: float) -> tuple[Series, Series]:
+    """Both series; that of the left serves both when functions and laws are the same."""
+    laws = [_flat(law, i) for i in (0, 1)]
+    shapes = [np.broadcast_shapes(law.mean[i].shape, law.variance[i].shape) for i in (0, 1)]
+    renamed = substitute(right.e, {right.arg: Sym(left.arg)})
+    same = renamed == left.e and all(map(np.array_equal, laws[0], laws[1]))
+    found = [_marginal(curves[i], *laws[i], reach) for i in ((0,) if same else (0, 1))]
+    return found[0].reshaped(shapes[0]), found[-1].reshaped(shapes[1])
+
+
+def _flat(law: Pair, i: int) -> tuple[Array, Array]:
     mean, variance = np.broadcast_arrays(law.mean[i], law.variance[i])
-    flat = series(c, mean.ravel(), np.sqrt(np.where(variance > 0, variance, 1e-300)).ravel(), reach)
-    values = c.f(mean.ravel())
-    dead = variance.ravel() == 0
-    rows = np.where(dead, np.where(np.arange(len(flat.coefficients))[:, None] == 0, values, 0.0), flat.coefficients)
-    norm = np.where(dead, values**2, flat.norm)
-    rest, error = (np.where(dead, 0.0, x) for x in (flat.rest, flat.error))
-    s = mean.shape
-    return Series(rows.reshape(-1, *s), rest.reshape(s), norm.reshape(s), error.reshape(s))
+    return mean.ravel(), variance.ravel()
+
+
+def _marginal(c: Curve, mean: Array, variance: Array, reach: float) -> Series:
+    """The series of every marginal [N]; at variance 0 the value alone."""
+    found = series(c, mean, np.sqrt(np.where(variance > 0, variance, 1e-300)), reach)
+    values, dead = c.f(mean), variance == 0
+    first = np.arange(len(found.coefficients))[:, None] == 0
+    rows = np.where(dead, np.where(first, values, 0.0), found.coefficients)
+    rest, error = (np.where(dead, 0.0, x) for x in (found.rest, found.error))
+    return Series(rows, rest, np.where(dead, values**2, found.norm), error)
 
 
 def _redone(

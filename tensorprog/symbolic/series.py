@@ -32,6 +32,11 @@ class Series:
     norm: Array
     error: Array
 
+    def reshaped(self, shape: tuple[int, ...]) -> Series:
+        """The N marginals as an array of this shape."""
+        rest, norm, error = (x.reshape(shape) for x in (self.rest, self.norm, self.error))
+        return Series(self.coefficients.reshape(-1, *shape), rest, norm, error)
+
 
 def series(f: Curve, mean: Array, deviation: Array, reach: float) -> Series:
     """The Hermite series of f(mean + deviation x) for flat arrays of laws."""

@@ -68,7 +68,7 @@ EXACT = ["max(u,0)", "step(u)", "abs(u)", "erf(u)", "u*normcdf(u)", "exp(-u^2)",
 @pytest.mark.parametrize("text", EXACT)
 def test_error_estimates_hold(tools, text):
     """Quadrature of functions with closed forms, over a hard grid: 1e-8 relative, and within the estimate."""
-    a, b = np.meshgrid([1e-6, 1e-2, 1.0, 1e3], [0.5, 1e3])
+    a, b = np.meshgrid([1e-6, 1e-2, 1.0, 1e3, 1e6], [0.5, 1e3, 1e6])
     rho = np.array([-1, -1 + 1e-12, -1 + 1e-6, -0.99, -0.5, 0.0, 0.9, 1 - 1e-4, 1 - 1e-9, 1])
     a, b, rho = a.ravel()[:, None], b.ravel()[:, None], rho[None]
     moments = tools.moments(a, b, rho * np.sqrt(a * b), 0.0, 0.2)
