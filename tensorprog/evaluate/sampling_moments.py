@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 
 from tensorprog.evaluate.sampling_factor import Floats, Ints
 from tensorprog.evaluate.sampling_nodes import Nodes, Rows
-from tensorprog.evaluate.sampling_terms import Block, Class, Matrix, NotIntegrable, Terms, U
+from tensorprog.evaluate.sampling_terms import Block, Class, Matrix, NotIntegrable, Terms, U, collected
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import ONE, Expr, Sym
 from tensorprog.limit.parity import Characters, function_characters
@@ -40,6 +40,7 @@ class Integrals:
         self.known: dict[tuple[Class, int], Nodes] = {}
         self.errors: dict[Request, tuple[Expectation, float]] = {}
         self.grams: dict[Hashable, Floats] = {}
+        self.stored: dict[Hashable, Terms] = {}
         self.seconds = 0.0
         self.widest = 0
 
@@ -60,6 +61,14 @@ class Integrals:
                 if not self._vanishes(a, b):
                     self._add(total, a, g, b, h)
         return total
+
+    def appended(self, old: Hashable, new: Hashable, terms: Terms, more: Terms, shift: int) -> Terms:
+        """The terms and more terms at elements from `shift` on, once for all matrices that use the same vectors."""
+        if new not in self.stored:
+            self.stored.pop(old, None)
+            moved = tuple(Block(b.shape, b.elem + shift, b.nodes, b.coef) for b in more)
+            self.stored[new] = collected(terms + moved)
+        return self.stored[new]
 
     def shared(self, key: Hashable, compute: Callable[[], Floats]) -> Floats:
         """A matrix of moments that several matrices ask for."""

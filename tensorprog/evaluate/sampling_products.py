@@ -19,7 +19,7 @@ from tensorprog.errors import TensorProgError, fail
 from tensorprog.evaluate.sampling_factor import Bools, Factor, Floats, Ints
 from tensorprog.evaluate.sampling_moments import Integrals
 from tensorprog.evaluate.sampling_nodes import Part, Rows, as_terms
-from tensorprog.evaluate.sampling_terms import Block, Class, Matrix, Terms, collected
+from tensorprog.evaluate.sampling_terms import Class, Matrix, Terms
 from tensorprog.evaluate.sampling_values import Values
 from tensorprog.finite.forward import State, weight_elements
 from tensorprog.ir.program import Instr, MatMul
@@ -90,16 +90,16 @@ class Products:
 
     def _covariance(self, step: Step, values: Values, gain: float) -> tuple[Floats, Floats]:
         """The covariance of new rows with themselves and with all rows before."""
-        new = uses_of(step, values, gain, self.rows)
-        own = self._between(new, new)
-        if not (self.integrals.dry or np.isfinite(own).all()):
-            raise not_finite(culprit(step, values.state))
-        cross = np.zeros((len(own), self.rows))
-        for old in self.uses:
-            cross[:, old.rows] = self._between(new, old)
+        first, new = self.rows, uses_of(step, values, gain, self.rows)
         self._remember(new)
-        self.rows += len(own)
-        return own, cross
+        self.rows += len(new.rows)
+        total = np.zeros((len(new.rows), self.rows))
+        for uses in self.uses:
+            total[:, uses.rows] = self._between(new, uses)
+        if not (self.integrals.dry or np.isfinite(total).all()):
+            raise not_finite(culprit(step, values.state))
+        own = total[:, first:]
+        return (own + own.T) / 2, total[:, :first]
 
     def _between(self, a: Uses, b: Uses) -> Floats:
         if a.terms is None or b.terms is None:
@@ -111,7 +111,7 @@ class Products:
     def _remember(self, new: Uses) -> None:
         for k, old in enumerate(self.uses):
             if old.group == new.group and (old.terms is None) == (new.terms is None):
-                self.uses[k] = old.joined(new, self.integrals.examples[new.group])
+                self.uses[k] = old.joined(new, self.integrals)
                 return
         self.uses.append(new)
 
@@ -131,15 +131,16 @@ class Uses:
     terms: Terms | None
     vectors: int
 
-    def joined(self, other: Uses, examples: int) -> Uses:
+    def joined(self, other: Uses, integrals: Integrals) -> Uses:
         """These rows, then those of `other`."""
         rows = np.append(self.rows, other.rows)
         if self.terms is None or other.terms is None:
             return Uses(self.group, (), rows, self.contributions.joined(other.contributions, 0), None, 1)
-        moved = tuple(Block(b.shape, b.elem + self.vectors, b.nodes, b.coef) for b in other.terms)
-        contributions = self.contributions.joined(other.contributions, self.vectors * examples)
-        vectors = self.vectors + other.vectors
-        return Uses(self.group, self.key + other.key, rows, contributions, collected(self.terms + moved), vectors)
+        shift = self.vectors * integrals.examples[self.group]
+        contributions = self.contributions.joined(other.contributions, shift)
+        key = self.key + other.key
+        terms = integrals.appended((self.group, self.key), (self.group, key), self.terms, other.terms, self.vectors)
+        return Uses(self.group, key, rows, contributions, terms, self.vectors + other.vectors)
 
 
 def culprit(step: Step, state: State) -> Instr:

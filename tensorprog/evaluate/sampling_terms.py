@@ -97,6 +97,12 @@ def sampled(values: Floats) -> Terms:
     return (Block((), np.arange(len(values)), np.zeros((len(values), 0), dtype=np.int64), values),)
 
 
+def nonzero(terms: Terms) -> Terms:
+    """Without the terms whose coefficients vanish."""
+    kept = [b.picked(which, b.elem[which]) for b in terms for which in [np.flatnonzero(b.coef.any(axis=(1, 2)))]]
+    return tuple(b for b in kept if len(b.elem))
+
+
 def classes_of(terms: Terms) -> frozenset[Class]:
     """The classes of all nodes."""
     return frozenset(c for block in terms for c in block.classes)

@@ -24,6 +24,7 @@ from tensorprog.evaluate.sampling_terms import (
     is_gaussian,
     is_node,
     merged,
+    nonzero,
     product,
     read,
     sampled,
@@ -67,7 +68,7 @@ class Values:
         drawn: Terms = ()
         if name in self.state.values or name not in self.parts:
             values = np.asarray(take(self.state.value(name), source), dtype=np.float64)
-            drawn = sampled(values[:, :, None] if values.ndim == 2 else values)
+            drawn = nonzero(sampled(values[:, :, None] if values.ndim == 2 else values))
         return collected(drawn + read(self.parts.get(name, ()), source))
 
     def vectors(self, name: str, source: Ints) -> Terms:

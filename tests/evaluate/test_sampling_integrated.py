@@ -74,7 +74,7 @@ def test_random_programs_agree_with_the_deterministic_tiers(seed: int) -> None:
         assert 0 < relative_error(right, error) < 0.1
 
 
-@pytest.mark.parametrize("name", ["gru", "lstm", "maxpool_cnn", "batchnorm"])
+@pytest.mark.parametrize("name", ["gru", pytest.param("lstm", marks=pytest.mark.slow), "maxpool_cnn", "batchnorm"])
 def test_what_is_integrated_and_what_is_drawn_agree(name: str) -> None:
     data = {"maxpool_cnn": RNG.normal(size=(2, 4, 4, 2)), "batchnorm": RNG.normal(size=(2, 6, 7))}
     x = data.get(name, SEQUENCES[:2, :3])
@@ -124,7 +124,13 @@ def coverage(net: tensorprog.Network, x: Array, truth: dict[str, Array], options
 
 
 @pytest.mark.parametrize(
-    ("name", "params"), [("mlp", {"phi": "relu"}), ("mlp", {"phi": "erf"}), ("gated_mlp", {}), ("layernorm", {})]
+    ("name", "params"),
+    [
+        ("mlp", {"phi": "erf"}),
+        pytest.param("mlp", {"phi": "relu"}, marks=pytest.mark.slow),
+        pytest.param("gated_mlp", {}, marks=pytest.mark.slow),
+        pytest.param("layernorm", {}, marks=pytest.mark.slow),
+    ],
 )
 def test_coverage_of_standard_errors(name: str, params: dict[str, str]) -> None:
     """With few samples and 200 repetitions; the binomial error is 0.015 for one entry, and entries are correlated."""
