@@ -12,6 +12,7 @@ do, with the shift reversed.  The program grows by a number of definitions propo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from tensorprog.autodiff.rules import Contribution, Frame, Scatter, Whole, contributions
 from tensorprog.errors import fail
@@ -148,7 +149,7 @@ def _seed(frame: Frame) -> Term:
 
 def _scattered(part: Whole, var: Var, frame: Frame) -> Scatter:
     """A contribution that is a family of its own, as a term of a sum."""
-    helper = Var(frame.fresh(f"{var.name}.{part.reader}"), var.axes, var.dim, var.span)
+    helper = replace(var, name=frame.fresh(f"{var.name}.{part.reader}"), named=False)
     same: tuple[Expr, ...] = tuple(Sym(a.index) for a in var.axes)
     return Scatter(part.target, Term(helper.name, Map(var.axes, same, same)), (Instr(helper, part.op),))
 

@@ -16,7 +16,7 @@ about widths: the adjoints are the true derivatives.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Union, final
 
 from tensorprog.autodiff.diracs import without_vanishing_diracs
@@ -86,7 +86,7 @@ class Frame:
     def adjoint(self, name: str) -> Var:
         """The adjoint of a family: the output axes, then its own."""
         var = self.program.var(name)
-        return Var(self.adjoints[name], self.out + var.axes, var.dim, var.span)
+        return replace(var, name=self.adjoints[name], axes=self.out + var.axes)
 
     def read(self, name: str, index: tuple[Expr, ...]) -> Read:
         """The adjoint of a family at one of its own indices, for the current output element."""
@@ -221,7 +221,7 @@ def _pooled_argument(
     if slope is not None:
         fn, args = _renumber(slope, op.args, first=0)
         name = frame.fresh(f"{y.name}.by.{read.var}")
-        helpers = (Instr(Var(name, y.axes, y.dim, y.span), Pointwise(fn, args)),)
+        helpers = (Instr(replace(y, name=name, named=False), Pointwise(fn, args)),)
         partial = Read(name, identity(y.axes))
     product = _helper(frame, read.var, y.name, y.axes)
     helpers += (Instr(product, Inner(frame.read(y.name, identity(y.axes)), partial)),)
@@ -255,4 +255,5 @@ def _max_over(m: Var, op: MaxOver, frame: Frame) -> Iterator[Contribution]:
 def _helper(frame: Frame, target: str, reader: str, axes: tuple[Axis, ...], like: Var | None = None) -> Var:
     """A helper family over the output axes and `axes`, with the dimension of `like` (None: scalars)."""
     name = frame.fresh(f"{frame.adjoints[target]}.{reader}")
-    return Var(name, frame.out + axes, None if like is None else like.dim, frame.program.var(reader).span)
+    place = frame.program.var(reader)
+    return Var(name, frame.out + axes, None if like is None else like.dim, place.span, place.origin)

@@ -20,6 +20,7 @@ from tensorprog.ir.program import (
     Dim,
     Inner,
     Instr,
+    Iteration,
     Linear,
     Map,
     MatMul,
@@ -40,7 +41,8 @@ class Builder:
     """The program under construction.
 
     `context` holds the index axes in force, outermost first: loops, then the axes of an assignment, then
-    reductions; `loops` those of the loops alone; `sizes` the names of widths and data sizes; `place` is the
+    reductions; `loops` those of the loops alone; `iterations` the passes of unrolled loops in force; `sizes` the
+    names of widths and data sizes; `named` the families for which a name of the source stands; `place` is the
     statement being expanded and `target` the name it assigns, after which intermediate results are called.
     Index names are unique here (`t#3`) and become short again when an instruction is emitted.
     """
@@ -50,10 +52,12 @@ class Builder:
     known: dict[tuple[tuple[Axis, ...], Dim | None, Operation], str] = field(default_factory=dict)
     context: list[Axis] = field(default_factory=list)
     loops: list[Axis] = field(default_factory=list)
+    iterations: tuple[Iteration, ...] = ()
     notes: list[Diagnostic] = field(default_factory=list)
     taken: dict[str, int] = field(default_factory=dict)
     sizes: set[str] = field(default_factory=set)
     widths: set[str] = field(default_factory=set)
+    named: set[str] = field(default_factory=set)
     counter: int = 0
     place: Span | None = None
     target: str = "output"
@@ -78,7 +82,7 @@ class Builder:
         if len(self.instrs) >= MAX_INSTRUCTIONS:
             raise fail(f"the program expands to more than {MAX_INSTRUCTIONS} instructions", span,
                        "loop over an axis of the data instead of a range of numbers, or lower the depth")
-        short = tidy(Instr(Var("", axes, dim, span), op), self.sizes)
+        short = tidy(Instr(Var("", axes, dim, span, self.iterations), op), self.sizes)
         key = (short.var.axes, dim, short.op)
         if key not in self.known:
             self.known[key] = self.fresh_name(f"{self.target}_in" if name == "_" else name)
@@ -87,7 +91,7 @@ class Builder:
 
     def define(self, name: str, axes: tuple[Axis, ...], dim: Dim | None, op: Operation, span: Span | None) -> None:
         """Define the family of a name that was reserved before."""
-        self.instrs.append(tidy(Instr(Var(name, axes, dim, span), op), self.sizes))
+        self.instrs.append(tidy(Instr(Var(name, axes, dim, span, self.iterations), op), self.sizes))
 
     # ------------------------------------------------------------ elements to families
 

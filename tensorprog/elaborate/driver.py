@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from importlib import resources
@@ -47,18 +47,19 @@ def elaborate(
     params: Mapping[str, Parameter] | None = None,
     program: str | None = None,
     folder: Path | None = None,
+    symbols: frozenset[str] = frozenset(),
 ) -> Elaborated:
     """The IR of a program of `source`, with compile-time parameters replaced by `params`.
 
-    `program` chooses among several; `folder` is where `use "file.tp"` looks.  Raises TensorProgError for
-    every mistake of the user.
+    `program` chooses among several; `folder` is where `use "file.tp"` looks; the parameters in `symbols` stay
+    symbols.  Raises TensorProgError for every mistake of the user.
     """
     with _deep_recursion():
         module = parse(source)
         files = Files(folder)
         scope = files.open(module)
         chosen = choose(module, program)
-        return _run(chosen, scope, files, params or {})
+        return _run(chosen, scope, files, params or {}, symbols)
 
 
 def choose(module: syntax.Module, name: str | None) -> syntax.Program:
@@ -161,16 +162,19 @@ def prelude_modules() -> tuple[syntax.Module, ...]:
     return tuple(parse(Source(f"prelude/{f.name}", f.read_text("utf-8"))) for f in files)
 
 
-def _run(p: syntax.Program, home: Scope, files: Files, params: Mapping[str, Parameter]) -> Elaborated:
+def _run(
+    p: syntax.Program, home: Scope, files: Files, params: Mapping[str, Parameter], symbols: frozenset[str]
+) -> Elaborated:
     builder = Builder()
     expander = Expander(Operators(builder), Budget(), files.homes)
     scope = Scope(parent=home)
-    chosen = _bind_params(p, params, scope, expander)
+    chosen = _bind_params(p, params, scope, expander, symbols)
     expander.run(p.body, scope)
     expander.finish()
     if not expander.outputs:
         raise fail(f"program '{p.name}' has no output", p.span, "end it with: output dot(v, h)")
-    instrs = reachable(tuple(builder.instrs), [o.var for o in expander.outputs])
+    instrs = tuple(replace(i, var=replace(i.var, named=i.var.name in builder.named)) for i in builder.instrs)
+    instrs = reachable(instrs, [o.var for o in expander.outputs])
     weights = {op.weight for i in instrs if hasattr(op := i.op, "weight")}
     program = Program(
         p.name, chosen, tuple(expander.widths), tuple(expander.inputs),
@@ -183,7 +187,11 @@ def _run(p: syntax.Program, home: Scope, files: Files, params: Mapping[str, Para
 
 
 def _bind_params(
-    p: syntax.Program, params: Mapping[str, Parameter], scope: Scope, expander: Expander
+    p: syntax.Program,
+    params: Mapping[str, Parameter],
+    scope: Scope,
+    expander: Expander,
+    symbols: frozenset[str],
 ) -> tuple[tuple[str, str], ...]:
     names = [q.name for q in p.params]
     for name in params:
@@ -200,7 +208,8 @@ def _bind_params(
             value = expander.eval(q.default, scope)
         if not isinstance(value, Number | Function):
             raise fail(f"parameter '{q.name}' must be a number or the name of a function", q.span)
-        scope.bind(q.name, value, q.span)
+        scope.bind(q.name, Number(ex.Sym(q.name)) if q.name in symbols else value, q.span)
+        expander.builder.sizes |= symbols & {q.name}
         shown.append((q.name, ex.show(value.expr) if isinstance(value, Number) else value.name))
     return tuple(shown)
 

@@ -9,7 +9,7 @@ from itertools import takewhile
 from tensorprog.elaborate.assigned import Growing
 from tensorprog.elaborate.calls import ops_dim
 from tensorprog.elaborate.elements import plain
-from tensorprog.elaborate.loops import Loops
+from tensorprog.elaborate.loops import Loops, vars_of
 from tensorprog.elaborate.operators import Operators
 from tensorprog.elaborate.scope import Budget, Scope
 from tensorprog.elaborate.values import (
@@ -164,7 +164,8 @@ class Expander(Loops):
         unique = self.builder.fresh_name(name, "weight ")
         rows, cols = (dims + [None, None])[:2]
         loops = tuple(Axis(f"l{k}", a.extent) for k, a in enumerate(self.builder.loops))
-        self.builder.weights.append(Weight(unique, loops + own, rows, cols, mean, variance, rate, stmt.span))
+        origin = self.builder.iterations
+        self.builder.weights.append(Weight(unique, loops + own, rows, cols, mean, variance, rate, stmt.span, origin))
         scope.bind(name, WeightValue(unique, identity(tuple(self.builder.loops)), None if own else ()), stmt.span)
 
     def weight_dim(self, e: syntax.Expr, scope: Scope) -> Dim:
@@ -219,6 +220,7 @@ class Expander(Loops):
         elif isinstance(value, Stacked):
             blocks = tuple(self.named(b, f"{name}{k + 1}", where) for k, b in enumerate(value.blocks))
             value = Stacked(blocks)
+        self.builder.named |= vars_of(value)
         scope.bind(name, value, span)
 
     def named(self, value: Sum | Nonlin, name: str, span: Span) -> Sum:
@@ -250,6 +252,7 @@ class Expander(Loops):
                     next(index) if isinstance(t, syntax.Binder) else self.index(t, scope) for t in target.indices
                 )
                 result = self.piece(name, where, value, target, scope)
+        self.builder.named |= vars_of(result)
         scope.bind(name, result, target.span)
 
     def piece(

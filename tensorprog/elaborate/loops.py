@@ -34,7 +34,7 @@ from tensorprog.elaborate.values import (
 from tensorprog.errors import Span, TensorProgError, fail
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import Expr, Num, Sym, show
-from tensorprog.ir.program import Axis, Dim, Linear, Map, MatMul, Read, Term, identity, operands
+from tensorprog.ir.program import Axis, Dim, Iteration, Linear, Map, MatMul, Read, Term, identity, operands
 from tensorprog.lang import syntax
 
 MAX_ITERATIONS = 10_000
@@ -101,9 +101,13 @@ class Loops(Reductions):
 
     def unrolled(self, stmt: syntax.For, values: Iterable[Value], scope: Scope) -> None:
         """Run the body once for every value."""
+        around = self.builder.iterations
         for value in values:
             scope.bind(stmt.var, value, stmt.span)
+            if isinstance(value, Number) and isinstance(value.expr, Num):
+                self.builder.iterations = (*around, Iteration(stmt.var, int(value.expr.value), stmt.span))
             self.run(stmt.body, scope)
+        self.builder.iterations = around
 
     # ------------------------------------------------------------ loops over axes
 
@@ -122,12 +126,12 @@ class Loops(Reductions):
         after = {n: self.settled(b, n) for n, b in scope.names.items() if n in previous or entry.get(n) is not b}
         self.builder.loops.pop()
         self.builder.context.pop()
-        used = self._used(start).union(*(_vars_of(v) for v in after.values()))
+        used = self._used(start).union(*(vars_of(v) for v in after.values()))
         for n, value in after.items():
             if n not in previous:
                 scope.names[n] = Binding(replace_indices(value, _last(axis)), scope.names[n].span)
                 continue
-            read = not _vars_of(previous[n].value).isdisjoint(used)
+            read = not vars_of(previous[n].value).isdisjoint(used)
             state = State(n, before[n].value, previous[n].value, value, outer, axis, read, scope.names[n].span)
             result = before[n].value if scope.names[n] is previous[n] else None
             scope.names[n] = Binding(self.carry(state, stmt, result), scope.names[n].span)
@@ -173,7 +177,7 @@ class Loops(Reductions):
     def _is_state(self, binding: Binding | None) -> bool:
         """Whether a name can be a state: a vector, scalar, number, or a whole family that is complete."""
         if binding is None or isinstance(binding.value, Family):
-            return binding is not None and _vars_of(binding.value).isdisjoint(self.growing)
+            return binding is not None and vars_of(binding.value).isdisjoint(self.growing)
         return isinstance(binding.value, Sum | Nonlin | Number | Stacked | FamilyStack)
 
     def _check_rebound(
@@ -189,8 +193,8 @@ class Loops(Reductions):
                 raise fail(f"'{name}' changes in this loop under a name that is only known inside it", stmt.span,
                            "write the names out, or use a family with an index")
             read = isinstance(old.value, WeightValue) and old.value.name in weights
-            grown = isinstance(old.value, Family) and _vars_of(old.value) != _vars_of(new.value)
-            if read or (grown and not _vars_of(old.value).isdisjoint(self._used(start))):
+            grown = isinstance(old.value, Family) and vars_of(old.value) != vars_of(new.value)
+            if read or (grown and not vars_of(old.value).isdisjoint(self._used(start))):
                 raise fail(f"'{name}' is read in this loop before it is made anew there", new.span,
                            "give the new one another name, or make it before it is read")
 
@@ -238,7 +242,7 @@ class Loops(Reductions):
         index = (*identity(state.outer), ex.add(Sym(state.axis.index), ex.ONE))
         cases = ((after, (*state.outer, state.axis), index), (before, state.outer, (*identity(state.outer), ex.ZERO)))
         terms = [self._term(v, own, domain, at) for v, domain, at in cases if not _is_zero(v)]
-        (var,) = _vars_of(previous)
+        (var,) = vars_of(previous)
         axes = (*state.outer, Axis(state.axis.index, extent), *own)
         self.builder.define(var, axes, _dim_of(previous), Linear(tuple(terms)), stmt.span)
 
@@ -267,7 +271,7 @@ def _parts(value: Value) -> tuple[Value, ...]:
     return value.blocks if isinstance(value, Stacked | FamilyStack) else (value,)
 
 
-def _vars_of(value: Value) -> set[str]:
+def vars_of(value: Value) -> set[str]:
     """The families behind families and plain elements."""
     reads = [t.factor for p in _parts(value) if isinstance(p, Sum) and len(p.terms) == 1 for t in p.terms]
     return {p.var for p in _parts(value) if isinstance(p, Family)} | {r.var for r in reads if isinstance(r, Read)}

@@ -27,9 +27,9 @@ from tensorprog.ir.program import Inner, Instr, Linear, MatMul
 from tensorprog.ir.schedule import levels
 from tensorprog.ir.tables import Ints, distinct
 from tensorprog.limit.analyse import TrainedWeight
-from tensorprog.limit.equations import twin
 from tensorprog.limit.moments import Product as ProductEquation
 from tensorprog.limit.moments import Side
+from tensorprog.limit.uses import twin
 
 
 class Tape(Rules):

@@ -47,13 +47,29 @@ class Dim:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Iteration:
+    """One pass of an unrolled loop: `for index in ...` at `span`, with the index at `value`."""
+
+    index: str
+    value: int
+    span: Span | None = field(default=None, repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Var:
-    """A family of vectors (`dim`) or of scalars (`dim` None) over `axes`."""
+    """A family of vectors (`dim`) or of scalars (`dim` None) over `axes`.
+
+    For printing: `origin` are the iterations of unrolled loops in which it was defined, outermost first; `named`
+    tells whether a name of the source stands for it.  An adjoint has both from its variable.
+    """
 
     name: str
     axes: tuple[Axis, ...] = ()
     dim: Dim | None = None
     span: Span | None = field(default=None, compare=False, repr=False)
+    origin: tuple[Iteration, ...] = field(default=(), compare=False, repr=False)
+    named: bool = field(default=False, compare=False, repr=False)
 
 
 @final
@@ -220,6 +236,7 @@ class Weight:
     variance: Expr
     lr: Expr
     span: Span | None = field(default=None, compare=False, repr=False)
+    origin: tuple[Iteration, ...] = field(default=(), compare=False, repr=False)
 
 
 @final

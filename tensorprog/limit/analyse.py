@@ -127,7 +127,7 @@ def split_means(program: Program) -> Program:
     instrs: list[Instr] = []
     for i in program.instrs:
         if isinstance(i.op, MatMul) and i.op.weight in shifted and i.op.operand is None:
-            centred, axes = Var(f"{i.var.name}.0", i.var.axes, i.var.dim, i.var.span), identity(i.var.axes)
+            centred, axes = replace(i.var, name=f"{i.var.name}.0", named=False), identity(i.var.axes)
             constant = Term(None, Map(i.var.axes, axes, axes), ex.mul(shifted[i.op.weight], i.op.coef))
             instrs.append(Instr(centred, i.op))
             instrs.append(Instr(i.var, Linear((Term(centred.name, Map(i.var.axes, axes, axes)), constant))))

@@ -29,7 +29,6 @@ from tensorprog.ir.program import (
     Program,
     Read,
     Term,
-    Var,
     identity,
     operands,
 )
@@ -130,7 +129,7 @@ class Derivatives:
         return hat_name(product) if product in self.hats else product
 
     def _split(self, g: Instr) -> list[Instr]:
-        hat = Var(hat_name(g.var.name), g.var.axes, g.var.dim, g.var.span)
+        hat = replace(g.var, name=hat_name(g.var.name), named=False)
         axes = identity(g.var.axes)
         terms = [Term(hat.name, Map(g.var.axes, axes, axes))]
         terms += [self._dot(g, leaf) for product, leaf in self.pairs if product is g]
@@ -169,8 +168,9 @@ class Derivatives:
         axes = target.axes + self._leaf_axes(leaf, target.axes)
         slope = self.derivative(target.name, leaf)
         assert target.dim is not None
+        var = replace(target, name=response.coefficient, axes=axes, dim=None, named=False)
         mean = Inner(Read(slope, identity(axes)), None, ex.power(target.dim.size, ex.MINUS_ONE))
-        self.added[response.coefficient] = Instr(Var(response.coefficient, axes, None, target.span), mean)
+        self.added[response.coefficient] = Instr(var, mean)
 
     def _leaf_axes(self, leaf: Instr, beside: tuple[Axis, ...]) -> tuple[Axis, ...]:
         taken = {a.index for a in beside}
@@ -191,7 +191,7 @@ class Derivatives:
         instr = self.table[name]
         own = instr.var.axes
         last = self._leaf_axes(leaf, own)
-        var = Var(result, own + last, instr.var.dim, instr.var.span)
+        var = replace(instr.var, name=result, axes=own + last, named=False)
         self.added[result] = Instr(var, Linear(()))
         if name == leaf.var.name:
             op: Linear | Pointwise = self._own_derivative(own)

@@ -1,0 +1,32 @@
+"""What is printed is right: a reader who evaluates the equations on the page gets the kernels of the engine."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.derivation.reading import both
+
+EXACT = [
+    "cnn_flatten", "cnn_global", "cnn_strided", "densenet", "gated_mlp", "gcn", "highway", "layernorm", "mlp",
+    "mlp_blocks", "mlp_mup", "mlp_standard", "myrtle", "random_features", "resnet", "rnn", "rnn_average",
+    "rnn_bidirectional", "rnn_stacked", "tied", "tied_resnet", "transformer", "transformer_qkv", "wide_resnet",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_the_equations_give_the_kernels(name):
+    printed, wanted = both(name)
+    assert printed == pytest.approx(wanted, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("params", [{"depth": 7}, {"depth": 2}, {"depth": 1}, {"depth": 4, "phi": "gelu", "sb": 0}])
+def test_at_other_depths(params):
+    printed, wanted = both("mlp", **params)
+    assert printed == pytest.approx(wanted, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["transformer", "layernorm", "resnet"])
+def test_deep_blocks(name):
+    """Several layers of several kinds of quantities."""
+    printed, wanted = both(name, depth=3)
+    assert printed == pytest.approx(wanted, rel=1e-9)
