@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tensorprog.dataset import Dataset, bind, check_pair
 from tensorprog.elaborate import Elaborated, elaborate
 from tensorprog.elaborate.driver import Parameter
+from tensorprog.elaborate.symbols import with_symbols
 from tensorprog.errors import Diagnostic, Source, fail
 from tensorprog.ir.check import default_sizes
 from tensorprog.ir.program import Output, Program
@@ -100,8 +101,8 @@ class Network:
         return Check(self.program, tuple(output_report(m, name) for name, m in limits.items()), tuple(notes))
 
     def derive(self, output: str | None = None) -> Derivation:
-        """The recursion of both kernels; prints as text, and as LaTeX in a notebook."""
-        return Derivation(self.limit(output))
+        """The recursion of both kernels, parameters of variances as symbols; formulas in a notebook."""
+        return Derivation(analyse(with_symbols(self.elaborated), self.output(output).name))
 
     # -------------------------------------------------------------- kernels
 

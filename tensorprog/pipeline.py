@@ -1,6 +1,6 @@
 """The stages of the compiler as a table: what each makes of a program, and how that is printed.
 
-    .tp text -> syntax -> ir -> gradient -> limit -> kernels          ir -> schedule -> simulation
+    .tp text -> syntax -> ir -> gradient -> limit -> derivation, kernels          ir -> schedule -> simulation
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, final
 
 from tensorprog.elaborate import elaborate
+from tensorprog.elaborate.symbols import with_symbols
 from tensorprog.errors import Source
 from tensorprog.ir.check import default_sizes
 from tensorprog.ir.printer import print_differentiated, print_program
@@ -84,6 +85,20 @@ def _print_limit(limit: Any) -> str:
     return print_limit(limit)
 
 
+def _derivation(request: Request) -> Any:
+    from tensorprog.derivation import compose, derive
+    from tensorprog.limit import analyse
+
+    made = elaborate(request.source, request.params, request.program, request.folder)
+    return compose(derive(analyse(with_symbols(made), request.output)))
+
+
+def _print_derivation(page: Any) -> str:
+    from tensorprog.derivation import FORMATS
+
+    return FORMATS["text"](page)
+
+
 def _schedule(request: Request) -> tuple[dict[str, int], Any]:
     from tensorprog.ir.schedule import schedule
 
@@ -110,6 +125,7 @@ STAGES = (
     Stage("syntax", "the parsed file", _syntax, print_module),
     Stage("ir", "the straight-line program", _ir, print_program),
     Stage("gradient", "the program with its adjoints", _gradient, print_differentiated),
-    Stage("limit", "the derived recursion", _limit, _print_limit),
+    Stage("limit", "the limit program", _limit, _print_limit),
+    Stage("derivation", "the derived recursion", _derivation, _print_derivation),
     Stage("schedule", "the order of computation at small sizes", _schedule, _print_schedule),
 )

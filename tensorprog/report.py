@@ -89,23 +89,25 @@ def _output(output: Output, program: Program) -> str:
 @final
 @dataclass(frozen=True, slots=True)
 class Derivation:
-    """The derived recursion of both kernels: `str()` as text, LaTeX in a notebook."""
+    """The derived recursion of both kernels: `str()` as text, as formulas in a notebook."""
 
     limit: Limit
 
-    def __str__(self) -> str:
-        from tensorprog.limit import print_limit
+    def format(self, kind: str = "text") -> str:
+        """The page as "text", "latex" (to be put into an article with amsmath), "markdown" or "html" (one file)."""
+        from tensorprog.derivation import FORMATS, compose, derive
 
-        return print_limit(self.limit)
+        return FORMATS[kind](compose(derive(self.limit)))
+
+    def __str__(self) -> str:
+        return self.format()
 
     def latex(self) -> str:
         """The recursion as LaTeX."""
-        from tensorprog.limit import print_limit
+        return self.format("latex")
 
-        return print_limit(self.limit, "latex")
-
-    def _repr_latex_(self) -> str:
-        return self.latex()
+    def _repr_markdown_(self) -> str:
+        return self.format("markdown")
 
     def __repr__(self) -> str:
         return str(self)

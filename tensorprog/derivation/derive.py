@@ -8,10 +8,11 @@ from typing import final
 
 from tensorprog.derivation.folding import Term, folded, folded_terms
 from tensorprog.derivation.inlining import inlined
-from tensorprog.derivation.levels import Level, base, levels, relabelled
+from tensorprog.derivation.levels import Level, base, levels, relabelled, titles
 from tensorprog.derivation.notation import Block, Element, Equation, Kernel, Node, factored, symbols, walk
-from tensorprog.derivation.system import System, system
+from tensorprog.derivation.system import SUM_OF_SAMPLED, System, system
 from tensorprog.derivation.tangent import gathered
+from tensorprog.derivation.variables import definitions
 from tensorprog.limit.analyse import Limit
 
 
@@ -20,8 +21,9 @@ from tensorprog.limit.analyse import Limit
 class Derivation:
     """The kernels of one output of a program.
 
-    `ntk` are the terms of the tangent kernel with the weights that they belong to; `table` tells under which
-    family and level a variable of the limit program is shown.
+    `ntk` are the terms of the tangent kernel with the weights that they belong to.  `variables` define what is drawn
+    where moments are means over samples, `sampled` says why, `random` are scalars whose values the equations take as
+    given.  `table` tells under which family and level a variable of the limit program is shown.
     """
 
     limit: Limit
@@ -29,19 +31,24 @@ class Derivation:
     nngp: Equation | None
     backward: tuple[Block, ...]
     ntk: tuple[Term, ...]
+    variables: tuple[Block, ...]
+    sampled: tuple[str, ...]
+    random: tuple[str, ...]
     table: dict[str, Level]
-    system: System
     level: str
 
 
 def derive(limit: Limit) -> Derivation:
     """The derivation of a limit."""
     found = system(limit)
-    short = inlined(found, limit.program, limit.output_var)
+    named = frozenset(n for n, v in titles(limit).items() if v.named)
+    short = inlined(found, limit.program, limit.output_var, named)
     nngp = () if short.nngp is None else (short.nngp,)
     nodes = [n for e in (*short.forward, *nngp, *short.backward) for n in (e.left, e.right)] + [n for _, n in short.ntk]
     used = {n.name for node in nodes for n in walk(node) if isinstance(n, Element)}
-    table = levels(limit.program, used)
+    drawn = _drawn(found, limit, used)
+    used |= {n.name for e in drawn for side in (e.left, e.right) for n in walk(side) if isinstance(n, Element)}
+    table = levels(limit, used)
     index = _index(table, nodes)
 
     def shown(e: Equation) -> Equation:
@@ -54,8 +61,25 @@ def derive(limit: Limit) -> Derivation:
     terms = [(w, _known(n, results)) for w, n in terms]
     return Derivation(
         limit, folded(forward, index), results[0] if results else None, folded(backward, index),
-        folded_terms(terms, index), table, found, index,
+        folded_terms(terms, index), folded([shown(e) for e in drawn], index), _reasons(found),
+        tuple(dict.fromkeys(table[n].name for n in _random(limit, used))), table, index,
     )
+
+
+def _drawn(found: System, limit: Limit, used: set[str]) -> tuple[Equation, ...]:
+    """The variables behind the moments that are sampled."""
+    names = [n for key in found.sampled for n in key[1:]] + _random(limit, used)
+    return definitions(limit, names, used) if names else ()
+
+
+def _random(limit: Limit, used: set[str]) -> list[str]:
+    """Scalars that stay random, in the equations."""
+    return sorted(used & limit.random)
+
+
+def _reasons(found: System) -> tuple[str, ...]:
+    """Why moments are sampled."""
+    return tuple(dict.fromkeys(r for r in found.sampled.values() if r != SUM_OF_SAMPLED))
 
 
 def _known(node: Node, results: Iterable[Equation]) -> Node:

@@ -37,7 +37,7 @@ from tensorprog.derivation.notation import (
     within,
 )
 from tensorprog.derivation.relations import Names
-from tensorprog.derivation.system import Key, System, key_of
+from tensorprog.derivation.system import Key, System, key_of, references
 from tensorprog.ir.expr import Expr, Sym
 from tensorprog.ir.program import Program
 
@@ -56,25 +56,15 @@ class Short:
     ntk: tuple[tuple[str, Node], ...]
 
 
-def inlined(system: System, program: Program, output: str) -> Short:
-    """The system with what has no name written out."""
-    work = _Inliner(system, program)
+def inlined(system: System, program: Program, output: str, named: frozenset[str]) -> Short:
+    """The system with what is not among the `named` variables written out."""
+    work = _Inliner(system, program, named)
     nngp = None if system.nngp is None else replace(system.nngp, right=work.resolved(system.nngp.right))
     if nngp is None:
         work.keep(("scalar", output))
     forward = work.drain()
     ntk = tuple((w, work.resolved(n)) for w, n in system.ntk)
     return Short(forward, nngp, work.drain(), ntk)
-
-
-def references(node: Node) -> Iterator[Key]:
-    """What a node refers to, the moments of Gaussian arguments not counted; repeated."""
-    key = key_of(node)
-    if key is not None:
-        yield key
-        return
-    for child in children(node):
-        yield from references(child)
 
 
 def arguments(node: Expectation) -> tuple[Element, ...]:
@@ -86,6 +76,7 @@ def arguments(node: Expectation) -> tuple[Element, ...]:
 class _Inliner:
     system: System
     program: Program
+    named: frozenset[str]
     kept: dict[Key, Equation] = field(default_factory=dict)
     order: list[Key] = field(default_factory=list)
     path: list[Key] = field(default_factory=list)
@@ -143,7 +134,7 @@ class _Inliner:
             return True
         if _is_number(equation.right):
             return False
-        if all(self.program.var(n).named for n in key[1:]):
+        if self.named.issuperset(key[1:]):
             return True
         size = sum(1 for _ in walk(equation.right))
         return size * self.uses.get(key, 0) > LONG and size > 8
@@ -165,7 +156,7 @@ def _pinned(system: System) -> Iterator[Key]:
 
 def _needed(node: Expectation, system: System) -> Iterator[Key]:
     """The means and moments that the law of the arguments is made of."""
-    if node.tier == "sampling":
+    if node.law is None:
         return
     names = list(dict.fromkeys(e.name for e in arguments(node)))
     for u in names:

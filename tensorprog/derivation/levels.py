@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from tensorprog.derivation.notation import Element, Node, mapped
 from tensorprog.ir import expr as ex
 from tensorprog.ir.program import Iteration, Program, Var
+from tensorprog.limit.analyse import Limit, leading_instr
+from tensorprog.limit.simplify import alias_of
 
 
 @final
@@ -31,9 +33,24 @@ class Level:
 Family = tuple[object, ...]
 
 
-def levels(program: Program, used: Iterable[str]) -> dict[str, Level]:
+def titles(limit: Limit) -> dict[str, Var]:
+    """Variables of the limit program as the source calls them: h for W_x where h = W_x, with its place in loops."""
+    found: dict[str, Var] = {}
+    here = {i.var.name for i in limit.program.instrs}
+    for i in limit.source.instrs:
+        gone = i.var.named and i.var.name not in here and i.var.name in limit.orders.of
+        copied = alias_of(leading_instr(i, limit.orders), limit.source) if gone else None
+        if copied is not None and not limit.source.var(copied).named and not limit.orders.of[copied].data:
+            found |= {copied: i.var, f"d.{copied}": replace(i.var, name=f"d.{i.var.name}")}
+    return {i.var.name: found.get(i.var.name, i.var) for i in limit.program.instrs}
+
+
+def levels(limit: Limit, used: Iterable[str]) -> dict[str, Level]:
     """The family and level of every variable in `used`."""
-    names = [i.var.name for i in program.instrs if i.var.name in set(used)]
+    title = titles(limit)
+    instrs = (replace(i, var=title[i.var.name]) for i in limit.program.instrs)
+    program = replace(limit.program, instrs=tuple(instrs), outputs=())
+    names = {title[n].name: n for n in title if n in set(used)}
     place = _places(program)
     found: dict[str, tuple[Family, int | None, str]] = {}
     for name in names:
@@ -43,7 +60,7 @@ def levels(program: Program, used: Iterable[str]) -> dict[str, Level]:
     sizes = Counter(family for family, _, _ in found.values())
     found = {n: (f, v if sizes[f] > 1 else None, i if sizes[f] > 1 else "") for n, (f, v, i) in found.items()}
     shown = _shown(found)
-    return {name: Level(shown[family], value, index) for name, (family, value, index) in found.items()}
+    return {names[name]: Level(shown[family], value, index) for name, (family, value, index) in found.items()}
 
 
 def relabelled(node: Node, table: Mapping[str, Level]) -> Node:

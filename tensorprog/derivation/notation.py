@@ -6,10 +6,12 @@
          | Mean(element)                         E[u], likewise
          | Gram(left, right)                     <x, x'>, known from the data
          | Expectation(factors)                  E[f(u) g(v')] over Gaussian variables
+         | Integral(factors, variables)          the same as an integral against their density
          | Function(body, args)                  an expression with nodes in the place of symbols
          | Condition(left, right)                1 where both indices are equal, else 0
          | Within(index, extent)                 1 where 0 <= index < extent, else 0
          | Sum(ranges, body) | Largest(ranges, body) | Add(terms) | Product(factors) | Kernel(name, index)
+         | Applied(weight, operand)              a matrix product, in the definition of a variable
 
 Primes mark the second run, in elements (`prime`) and in the names of its indices (t').  A *level* is the number
 of a layer: the index of a loop that the program unrolls.
@@ -17,12 +19,15 @@ of a layer: the index of a loop that the program unrolls.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Union, final
 
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import Expr
+from tensorprog.limit.moments import Gaussian
 
 
 @final
@@ -82,10 +87,23 @@ class Function:
 @final
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """The mean of a product of functions of Gaussian elements; `tier` says how it is computed."""
+    """The mean of a product of functions of random elements.
+
+    `law` is the expectation over Gaussian variables that it stands for, with the word whether their means are zero;
+    None where the mean is taken over samples.
+    """
 
     factors: tuple[Node, ...]
-    tier: str
+    law: tuple[Gaussian, bool] | None = field(default=None, compare=False, repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Integral:
+    """The integral of a product of functions against the density of the variables of these names."""
+
+    factors: tuple[Node, ...]
+    variables: tuple[str, ...]
 
 
 @final
@@ -152,6 +170,16 @@ class Product:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Applied:
+    """weight operand, or weight.T operand; a weight alone."""
+
+    weight: Element
+    transposed: bool
+    operand: Element | None
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Kernel:
     """A result under its name."""
 
@@ -160,7 +188,22 @@ class Kernel:
 
 
 Node = Union[
-    Scalar, Element, Moment, Mean, Gram, Function, Expectation, Condition, Within, Sum, Largest, Add, Product, Kernel
+    Scalar,
+    Element,
+    Moment,
+    Mean,
+    Gram,
+    Function,
+    Expectation,
+    Integral,
+    Condition,
+    Within,
+    Sum,
+    Largest,
+    Add,
+    Product,
+    Applied,
+    Kernel,
 ]
 
 ZERO, ONE = Scalar(ex.ZERO), Scalar(ex.ONE)
@@ -193,8 +236,14 @@ Block = Union[Equation, Recursion]
 
 
 def add(*terms: Node) -> Node:
-    """The sum, flat and without zeros."""
-    flat = [t for term in terms for t in (term.terms if isinstance(term, Add) else (term,)) if t != ZERO]
+    """The sum, flat, numbers as one and without zeros."""
+    flat = [t for term in terms for t in (term.terms if isinstance(term, Add) else (term,))]
+    numbers = [t for t in flat if isinstance(t, Scalar)]
+    if len(numbers) > 1:
+        first = flat.index(numbers[0])
+        whole: Node = Scalar(ex.add(*(n.expr for n in numbers)))
+        flat = [whole if k == first else t for k, t in enumerate(flat) if k == first or not isinstance(t, Scalar)]
+    flat = [t for t in flat if t != ZERO]
     if not flat:
         return ZERO
     return flat[0] if len(flat) == 1 else Add(tuple(flat))
@@ -207,9 +256,43 @@ def factored(node: Node) -> Node:
     terms = [t.factors if isinstance(t, Product) else (t,) for t in node.terms]
     common: list[Node] = [f for f in terms[0] if not isinstance(f, Scalar) and all(f in t for t in terms[1:])]
     common = [f for k, f in enumerate(common) if f not in common[:k]]
-    if not common:
+    scalar = _common_scalar(terms)
+    if common or scalar != ex.ONE:
+        inverse = Scalar(ex.div(ex.ONE, scalar))
+        return product(Scalar(scalar), *common, factored(add(*(product(inverse, *_without(t, common)) for t in terms))))
+    return _partly_factored(node)
+
+
+def _common_scalar(terms: list[tuple[Node, ...]]) -> Expr:
+    """The powers of symbols that the numbers of all terms have in common."""
+    found: list[dict[Expr, Fraction]] = []
+    for t in terms:
+        scalar = ex.mul(*(f.expr for f in t if isinstance(f, Scalar)))
+        parts = scalar.args if isinstance(scalar, ex.Op) and scalar.fn == "mul" else (scalar,)
+        found.append(dict(_power_of(p) for p in parts if not isinstance(p, ex.Num)))
+    shared = {b: min(d[b] for d in found) for b in found[0] if all(b in d for d in found[1:])}
+    same = [(b, p) for b, p in shared.items() if all(d[b] * p > 0 for d in found)]
+    return ex.mul(*(ex.power(b, ex.num(p)) for b, p in same))
+
+
+def _power_of(e: Expr) -> tuple[Expr, Fraction]:
+    if isinstance(e, ex.Op) and e.fn == "pow" and isinstance(e.args[1], ex.Num):
+        return e.args[0], Fraction(e.args[1].value)
+    return e, Fraction(1)
+
+
+def _partly_factored(node: Add) -> Node:
+    """The sum with the factor that most terms share in front of those terms."""
+    terms = [list(t.factors) if isinstance(t, Product) else [t] for t in node.terms]
+    counts = Counter(f for t in terms for f in dict.fromkeys(t) if not isinstance(f, Scalar))
+    shared, count = counts.most_common(1)[0] if counts else (ZERO, 0)
+    if count < 2:
         return node
-    return product(*common, add(*(product(*_without(t, common)) for t in terms)))
+    inside = [product(*_without(tuple(t), [shared])) for t in terms if shared in t]
+    first = next(k for k, t in enumerate(terms) if shared in t)
+    rest = [product(*t) if k != first else product(shared, factored(add(*inside)))
+            for k, t in enumerate(terms) if k == first or shared not in t]
+    return add(*rest)
 
 
 def _without(factors: tuple[Node, ...], gone: list[Node]) -> list[Node]:
@@ -255,9 +338,11 @@ def children(node: Node) -> tuple[Node, ...]:
             return (a, b)
         case Mean(element=a):
             return (a,)
+        case Applied(weight=w, operand=h):
+            return (w,) if h is None else (w, h)
         case Function(args=args):
             return tuple(a for _, a in args)
-        case Expectation(factors=nodes) | Product(factors=nodes) | Add(terms=nodes):
+        case Expectation(factors=nodes) | Integral(factors=nodes) | Product(factors=nodes) | Add(terms=nodes):
             return nodes
         case Sum(body=body) | Largest(body=body):
             return (body,)
@@ -281,9 +366,11 @@ def mapped(node: Node, change: Callable[[Node], Node]) -> Node:
             return Gram(_element(change(a)), _element(change(b)))
         case Mean(element=a):
             return Mean(_element(change(a)))
+        case Applied(weight=w, operand=h):
+            return replace(node, weight=_element(change(w)), operand=None if h is None else _element(change(h)))
         case Function(args=args):
             return replace(node, args=tuple((s, change(a)) for s, a in args))
-        case Expectation(factors=factors):
+        case Expectation(factors=factors) | Integral(factors=factors):
             return replace(node, factors=tuple(map(change, factors)))
         case Product(factors=factors):
             return product(*map(change, factors))

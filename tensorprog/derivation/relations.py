@@ -57,7 +57,8 @@ def solve(
 ) -> Solved:
     """The domain's indices where `target` is `place`, at axes of these extents.
 
-    `source` are index expressions that are read there, with the extents of what they index.  A range that reading outside a family (which gives zero) implies is not stated.
+    `source` are index expressions that are read there, with the extents of what they index.  A range that reading
+    outside a family (which gives zero) implies is not stated.
     """
     apart: dict[str, Expr] = {a.index: Sym(f"@{a.index}") for a in domain}
     read_whole = {f"@{a.index}" for a in domain if (Sym(a.index), a.extent) in source}

@@ -8,10 +8,11 @@ indices: those of the first run by name, those of the second with a prime.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import final
 
+from tensorprog.derivation.entangled import Entangled
 from tensorprog.derivation.notation import (
     ONE,
     ZERO,
@@ -27,6 +28,7 @@ from tensorprog.derivation.notation import (
     Node,
     Scalar,
     add,
+    children,
     product,
     renamed,
     total,
@@ -56,6 +58,8 @@ Key = tuple[str, ...]
 """("moment", u, v), ("mean", u) or ("scalar", s): what an equation defines."""
 Index = tuple[Expr, ...]
 Pair = Callable[[str | None, Index], Node]
+MOST_ENTANGLED = 3
+SUM_OF_SAMPLED = "a sum over sampled moments"
 SQUARE = ex.power(Sym("l0"), ex.num(2))
 
 
@@ -64,13 +68,12 @@ SQUARE = ex.power(Sym("l0"), ex.num(2))
 class System:
     """The equations by what they define, the results, the weights of the terms of the NTK, and what is not exact.
 
-    `gaussians` are the expectations that occur; `sampled` says of moments why they have no formula.
+    `sampled` are the moments that have no equation, with the reason.
     """
 
     equations: Mapping[Key, Equation]
     nngp: Equation | None
     ntk: tuple[tuple[str, Node], ...]
-    gaussians: tuple[Gaussian, ...]
     sampled: Mapping[Key, str]
 
 
@@ -82,7 +85,7 @@ def system(limit: Limit) -> System:
         writer.scalar(limit.output_var, identity(limit.program.var(limit.output_var).axes), False)
     ntk = tuple((t.weight, writer.trained(t)) for t in limit.trained)
     writer.run()
-    return System(writer.equations, nngp, ntk, tuple(writer.gaussians), writer.sampled)
+    return System(writer.equations, nngp, ntk, writer.sampled)
 
 
 def key_of(node: Node) -> Key | None:
@@ -97,17 +100,27 @@ def key_of(node: Node) -> Key | None:
     return None
 
 
+def references(node: Node) -> Iterator[Key]:
+    """What a node refers to, the moments of Gaussian arguments not counted; repeated."""
+    key = key_of(node)
+    if key is not None:
+        yield key
+        return
+    for child in children(node):
+        yield from references(child)
+
+
 class _Writer:
     """Writes equations and remembers which others they call for."""
 
     def __init__(self, limit: Limit) -> None:
         self.limit, self.program = limit, limit.program
         self.moments = Moments(limit)
+        self.entangled = Entangled(limit)
         self.place = {i.var.name: k for k, i in enumerate(limit.program.instrs)}
         self.equations: dict[Key, Equation] = {}
         self.waiting: list[Key] = []
         self.asked: set[Key] = set()
-        self.gaussians: list[Gaussian] = []
         self.sampled: dict[Key, str] = {}
         self.sizes = frozenset(w.name for w in limit.source.widths).union(
             *(ex.symbols(a.extent) for i in self.program.instrs for a in i.var.axes)
@@ -117,7 +130,25 @@ class _Writer:
         """Write the equations of everything that is called for."""
         while self.waiting:
             key = self.waiting.pop(0)
-            self.equations[key] = getattr(self, f"_write_{key[0]}")(*key[1:])
+            try:
+                self.equations[key] = getattr(self, f"_write_{key[0]}")(*key[1:])
+            except Unservable as reason:
+                self.sampled[key] = str(reason)
+        self._spread()
+
+    def _spread(self) -> None:
+        """A sum over something that is sampled is sampled itself; a product with a matrix keeps its rule."""
+        while True:
+            sums = [(k, e) for k, e in self.equations.items() if self._is_sum(k)]
+            new = [k for k, e in sums if self.sampled.keys() & set(references(e.right))]
+            if not new:
+                return
+            for key in new:
+                del self.equations[key]
+                self.sampled[key] = SUM_OF_SAMPLED
+
+    def _is_sum(self, key: Key) -> bool:
+        return key[0] != "scalar" and any(isinstance(self.program.instr(n).op, Linear) for n in key[1:])
 
     def _ask(self, *key: str) -> None:
         if key not in self.asked:
@@ -179,11 +210,7 @@ class _Writer:
             return Equation(left, self._linear(b, b.op, j, names, True, lambda n, at: self._pair(u, i, n, at)))
         if isinstance(a.op, MatMul) and isinstance(b.op, MatMul):
             return Equation(left, self._shared(a, a.op, i, b, b.op, j, names))
-        try:
-            return Equation(left, self._groups(self.moments.product(u, v)))
-        except Unservable as reason:
-            self.sampled["moment", u, v] = str(reason)
-            return Equation(left, Expectation((self._value(a, i, False), self._value(b, j, True)), "sampling"))
+        return Equation(left, self._groups(self._products(u, v)))
 
     def _names(self, *axes: tuple[Axis, ...]) -> Names:
         own = [a.index for side in axes for a in side]
@@ -249,6 +276,13 @@ class _Writer:
 
     # ------------------------------------------------------------ products of independent groups
 
+    def _products(self, u: str, v: str | None) -> tuple[Groups, ...]:
+        """E[u v'] by independent groups.  Raises Unservable, too, where it would be too long to be read."""
+        count = max(self.entangled.count(n) for n in (u, v) if n is not None)
+        if count > MOST_ENTANGLED:
+            raise Unservable(f"a nonlinearity of {count} Gaussian variables is too long to be written out")
+        return self.moments.product(u, v)
+
     def _groups(self, products: tuple[Groups, ...], primes: tuple[bool, bool] = (False, True)) -> Node:
         return add(*(self._product(p, primes) for p in products))
 
@@ -287,7 +321,6 @@ class _Writer:
         right = [(r.var, run(r.index, *axes["right"])) for r in g.right]
         if not right and g.expectation.request.left == SQUARE:
             return self.moment(*left[0], *left[0], (primes[0], primes[0]))
-        self.gaussians.append(g)
         for u, _ in left + right:
             self.mean(u, (), False)
             for w, _ in left + right:
@@ -300,7 +333,8 @@ class _Writer:
             names[symbol] = self.scalar(read.var, index, axes[where][1]) if read.var else Scalar(index[0])
         request = g.expectation.request
         factors = tuple(function(f, names) for f in (request.left, request.right) if f != ex.ONE)
-        return Expectation(factors, g.expectation.tier)
+        centred = all(self.moments.vanishes(u) for u, _ in left + right)
+        return Expectation(factors, (g, centred))
 
     # ------------------------------------------------------------ means and scalars
 
@@ -315,11 +349,7 @@ class _Writer:
                 return ONE if n is None else self.mean(n, at, False)
 
             return Equation(left, self._linear(instr, instr.op, i, names, False, pair))
-        try:
-            return Equation(left, self._groups(self.moments.product(u, None)))
-        except Unservable as reason:
-            self.sampled["mean", u] = str(reason)
-            return Equation(left, Expectation((self._value(instr, i, False),), "sampling"))
+        return Equation(left, self._groups(self._products(u, None)))
 
     def _write_scalar(self, s: str) -> Equation:
         instr = self.program.instr(s)
@@ -371,7 +401,7 @@ class _Writer:
             return self._shared(a, a.op, i, b, b.op, j, names)
         if isinstance(a.op, Inner) and isinstance(b.op, Inner):
             return self._inner_pair(a, i, b, j)
-        return Expectation((Element(s, i), Element(t, j, True)), "sampling") if s in self.limit.random else ZERO
+        return Expectation((Element(s, i), Element(t, j, True))) if s in self.limit.random else ZERO
 
     def _inner_pair(self, a: Instr, i: Index, b: Instr, j: Index) -> Node:
         """scale * E[u v u' v'] of two inner products."""
@@ -384,7 +414,7 @@ class _Writer:
             found = self._groups(self.moments.expectation(*sides))
         except Unservable as reason:
             self.sampled["output", a.var.name] = str(reason)
-            found = Expectation(tuple(self._side(s, p) for s, p in zip(sides, (False, True), strict=True)), "sampling")
+            found = Expectation(tuple(self._side(s, p) for s, p in zip(sides, (False, True), strict=True)))
         values: dict[str, Expr] = dict(zip((x.index for x in a.var.axes), i, strict=True))
         values |= {f"{x.index}'": e for x, e in zip(b.var.axes, j, strict=True)}
         return product(Scalar(scale), renamed(found, values))
@@ -460,4 +490,6 @@ def function(body: Expr, names: Mapping[str, Node]) -> Node:
     """An expression with nodes for its symbols; a symbol alone is the node itself."""
     if isinstance(body, Sym) and body.name in names:
         return names[body.name]
-    return Function(body, tuple((s, n) for s, n in names.items() if s in ex.symbols(body)))
+    used = [(s, n) for s, n in names.items() if s in ex.symbols(body)]
+    plain: dict[str, Expr] = {s: Sym(f"a{k}") for k, (s, _) in enumerate(used)}
+    return Function(ex.substitute(body, plain), tuple((f"a{k}", n) for k, (_, n) in enumerate(used)))

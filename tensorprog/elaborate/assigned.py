@@ -9,7 +9,7 @@ from tensorprog.elaborate.builder import Builder
 from tensorprog.errors import Span
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import Expr, Num, Sym
-from tensorprog.ir.program import Axis, Dim, Linear, Map, Read, Term, identity
+from tensorprog.ir.program import Axis, Dim, Iteration, Linear, Map, Read, Term, identity
 
 
 @dataclass
@@ -20,6 +20,7 @@ class Growing:
     outer: tuple[Axis, ...]
     dim: Dim | None
     span: Span
+    iterations: tuple[Iteration, ...]
     pieces: list[tuple[tuple[Axis, ...], tuple[Expr, ...], Read | None]] = field(default_factory=list)
 
     def axes(self) -> tuple[Axis, ...]:
@@ -50,7 +51,7 @@ class Growing:
             source = () if read is None else read.index
             map_ = Map(domain, identity(self.outer) + target, source)
             terms.append(Term(None if read is None else read.var, map_, ex.ZERO if read is None else ex.ONE))
-        builder.define(self.var, self.outer + self.axes(), self.dim, Linear(tuple(terms), assigned=True), self.span)
+        builder.define(self.var, self.outer + self.axes(), self.dim, Linear(tuple(terms), assigned=True), self.span, self.iterations)
 
 
 def _nameless(domain: tuple[Axis, ...], target: tuple[Expr, ...]) -> tuple[Expr, ...]:

@@ -89,9 +89,18 @@ class Builder:
             self.instrs.append(replace(short, var=replace(short.var, name=self.known[key])))
         return Read(self.known[key], identity(axes))
 
-    def define(self, name: str, axes: tuple[Axis, ...], dim: Dim | None, op: Operation, span: Span | None) -> None:
-        """Define the family of a name that was reserved before."""
-        self.instrs.append(tidy(Instr(Var(name, axes, dim, span, self.iterations), op), self.sizes))
+    def define(
+        self,
+        name: str,
+        axes: tuple[Axis, ...],
+        dim: Dim | None,
+        op: Operation,
+        span: Span | None,
+        origin: tuple[Iteration, ...] | None = None,
+    ) -> None:
+        """Define the family of a name that was reserved before, in the iterations in force or those of `origin`."""
+        var = Var(name, axes, dim, span, self.iterations if origin is None else origin)
+        self.instrs.append(tidy(Instr(var, op), self.sizes))
 
     # ------------------------------------------------------------ elements to families
 

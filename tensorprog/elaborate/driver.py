@@ -35,11 +35,23 @@ Parameter = int | float | Fraction | str
 
 @final
 @dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a program was elaborated from."""
+
+    source: Source
+    params: Mapping[str, Parameter]
+    program: str | None
+    folder: Path | None
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Elaborated:
-    """A program of the IR and the warnings and notes that were made on the way."""
+    """A program of the IR, the warnings and notes that were made on the way, and what it was made from."""
 
     program: Program
     notes: tuple[Diagnostic, ...]
+    recipe: Recipe
 
 
 def elaborate(
@@ -59,7 +71,8 @@ def elaborate(
         files = Files(folder)
         scope = files.open(module)
         chosen = choose(module, program)
-        return _run(chosen, scope, files, params or {}, symbols)
+        found, notes = _run(chosen, scope, files, params or {}, symbols)
+        return Elaborated(found, notes, Recipe(source, params or {}, program, folder))
 
 
 def choose(module: syntax.Module, name: str | None) -> syntax.Program:
@@ -164,7 +177,7 @@ def prelude_modules() -> tuple[syntax.Module, ...]:
 
 def _run(
     p: syntax.Program, home: Scope, files: Files, params: Mapping[str, Parameter], symbols: frozenset[str]
-) -> Elaborated:
+) -> tuple[Program, tuple[Diagnostic, ...]]:
     builder = Builder()
     expander = Expander(Operators(builder), Budget(), files.homes)
     scope = Scope(parent=home)
@@ -183,7 +196,7 @@ def _run(
     notes = list(files.notes)
     check_domains(program)
     _warn_unused(p, scope, expander, program, notes)
-    return Elaborated(program, tuple(notes))
+    return program, tuple(notes)
 
 
 def _bind_params(

@@ -283,7 +283,7 @@ class Expander(Loops):
             if len(old.pieces[0][1]) == len(where) and not old.covers(tuple(self.builder.context), where):
                 return old
         var = self.builder.fresh_name(name)
-        self.growing[var] = Growing(var, self._around(where), value.dim, target.span)
+        self.growing[var] = Growing(var, self._around(where), value.dim, target.span, self.builder.iterations)
         return self.growing[var]
 
     def _around(self, where: tuple[Expr, ...]) -> tuple[Axis, ...]:

@@ -6,23 +6,18 @@ the laws of weights alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-
-from tensorprog.elaborate.driver import Parameter, elaborate
-from tensorprog.errors import Source, TensorProgError
+from tensorprog.elaborate.driver import Elaborated, elaborate
+from tensorprog.errors import TensorProgError
 from tensorprog.ir.program import Program
 
 
-def with_symbols(
-    source: Source, params: Mapping[str, Parameter], program: str | None, folder: Path | None
-) -> Program:
-    """The program, as `elaborate` makes it, with as many parameters as possible kept as symbols."""
-    plain = elaborate(source, params, program, folder).program
+def with_symbols(elaborated: Elaborated) -> Program:
+    """The program with as many parameters as possible kept as symbols."""
+    plain, recipe = elaborated.program, elaborated.recipe
 
     def kept(names: frozenset[str]) -> Program | None:
         try:
-            found = elaborate(source, params, program, folder, names).program
+            found = elaborate(recipe.source, recipe.params, recipe.program, recipe.folder, names).program
         except TensorProgError:
             return None
         return found if found.instrs == plain.instrs else None

@@ -56,7 +56,7 @@ def simplify(program: Program, keep: frozenset[str]) -> tuple[Program, Renaming]
             i.var.name: c for i in program.instrs if (c := _constant(i)) is not None and i.var.name not in constant
         }
         new_aliases = {
-            i.var.name: a for i in program.instrs if (a := _alias(i, program)) is not None and i.var.name not in keep
+            i.var.name: a for i in program.instrs if (a := alias_of(i, program)) is not None and i.var.name not in keep
         }
         if not new_constants and not new_aliases:
             return program, Renaming({k: _last(k, alias) for k in alias}, constant)
@@ -77,7 +77,7 @@ def _last(name: str, alias: Mapping[str, str]) -> str:
     return name
 
 
-def _alias(instr: Instr, program: Program) -> str | None:
+def alias_of(instr: Instr, program: Program) -> str | None:
     """The family of which this one is a copy."""
     if not isinstance(instr.op, Linear) or len(instr.op.terms) != 1:
         return None

@@ -172,7 +172,7 @@ def test_check_and_derive():
     report = net.check()
     assert "gradient independence holds" in str(report) and not report.warnings
     assert "NNGP" in str(net.derive()) and "NTK" in repr(net.derive())
-    assert "\\" in net.derive()._repr_latex_()
+    assert "$$" in net.derive()._repr_markdown_() and "\\" in net.derive().latex()
     assert repr(net).startswith("<tensorprog program mlp(depth = 2") and "x [N, d]" in repr(net)
 
 

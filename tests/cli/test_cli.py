@@ -103,7 +103,7 @@ def test_impossible_parameters(capsys, mlp, value):
     assert code == 2 and "mlp.tp:1:" in err
 
 
-@pytest.mark.parametrize("stage", ["syntax", "ir", "gradient", "limit", "schedule"])
+@pytest.mark.parametrize("stage", ["syntax", "ir", "gradient", "limit", "derivation", "schedule"])
 def test_every_stage_is_shown(capsys, mlp, stage):
     code, out, _ = call(capsys, "show", mlp, "--stage", stage)
     assert code == 0 and "W" in out
@@ -125,9 +125,13 @@ def test_fmt(capsys, mlp, tmp_path):
     assert call(capsys, "fmt", "--check", file)[0] == 0
 
 
-def test_derive(capsys, mlp):
+def test_derive(capsys, mlp, tmp_path):
     assert "NNGP" in call(capsys, "derive", mlp)[1]
     assert "\\" in call(capsys, "derive", mlp, "--format", "latex")[1]
+    page = tmp_path / "page.html"
+    assert call(capsys, "derive", mlp, "--format", "html", "--out", page)[:2] == (0, "")
+    assert page.read_text("utf-8").startswith("<!DOCTYPE html>")
+    assert call(capsys, "derive", mlp, "--out", tmp_path / "none" / "page.txt")[0] == 2
 
 
 def test_kernel_writes_what_the_api_gives(capsys, mlp, tmp_path):

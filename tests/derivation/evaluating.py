@@ -10,7 +10,7 @@ import numpy as np
 
 from tensorprog.derivation import notation as nt
 from tensorprog.ir import expr as ex
-from tensorprog.ir.expr import Num, Op, Sym
+from tensorprog.ir.expr import Num, Sym
 from tensorprog.symbolic.expectation import Moments, Request, plan
 
 
@@ -22,7 +22,8 @@ class Reader:
         self.known, self.rules = {}, {}
         for block in blocks:
             for e in block.equations if isinstance(block, nt.Recursion) else (block,):
-                self.rules.setdefault(_names(e.left), []).append((e, block if isinstance(block, nt.Recursion) else None))
+                recursion = block if isinstance(block, nt.Recursion) else None
+                self.rules.setdefault(_names(e.left), []).append((e, recursion))
 
     # ------------------------------------------------------------ nodes
 

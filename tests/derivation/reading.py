@@ -12,7 +12,6 @@ from tensorprog.derivation.derive import derive
 from tensorprog.elaborate.symbols import with_symbols
 from tensorprog.ir import expr as ex
 from tensorprog.ir.check import default_sizes
-from tensorprog.lang import read_source
 from tensorprog.limit import analyse
 from tests.derivation.evaluating import Reader
 
@@ -21,8 +20,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 def derivation(name, **params):
     """The derivation of an example, parameters as symbols."""
-    path = EXAMPLES / f"{name}.tp"
-    return derive(analyse(with_symbols(read_source(path), params, None, path.parent)))
+    return derive(analyse(with_symbols(tensorprog.load(EXAMPLES / f"{name}.tp", **params).elaborated)))
 
 
 def both(name, seed=0, **params):

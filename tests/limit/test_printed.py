@@ -1,4 +1,4 @@
-"""The derivations as text: golden files of six examples (pytest --update-golden rewrites them)."""
+"""Limit programs as text: golden files of six examples (pytest --update-golden rewrites them)."""
 
 from __future__ import annotations
 
@@ -21,4 +21,4 @@ def test_golden(name, golden):
 def test_parameters_are_in_the_text():
     text = print_limit(tensorprog.load(EXAMPLES / "mlp.tp", depth=1, sw=1.5, sb=0).limit())
     assert text.startswith("mlp(depth = 1, phi = relu, sw = 1.5, sb = 0):")
-    assert "2.25 / d * <x, x'>" in text
+    assert "covariance 2.25 / d * E[x x']" in text

@@ -1,0 +1,7 @@
+"""Limit -> page: the equations of the kernels as a person would write them, in text, LaTeX, Markdown and HTML."""
+
+from tensorprog.derivation.compose import compose
+from tensorprog.derivation.derive import Derivation, derive
+from tensorprog.derivation.publish import FORMATS
+
+__all__ = ["FORMATS", "Derivation", "compose", "derive"]
