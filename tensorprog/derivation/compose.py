@@ -167,7 +167,7 @@ def _expectations(d: Derivation) -> list[Part]:
                 closed.append(Line(left, Scalar(formula)))
                 formulas.append(formula)
         else:
-            numerical.append(Line(left, Integral(left.factors, _variables(left)), remark=g.expectation.describe()))
+            numerical.append(Line(left, Integral(left.factors, _variables(left))))
     parts: list[Part] = [Heading("Expectations")] if closed or long or numerical else []
     if closed:
         parts += [Paragraph(tuple(_law_words(formulas))), Display(tuple(closed))]

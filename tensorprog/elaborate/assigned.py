@@ -51,7 +51,8 @@ class Growing:
             source = () if read is None else read.index
             map_ = Map(domain, identity(self.outer) + target, source)
             terms.append(Term(None if read is None else read.var, map_, ex.ZERO if read is None else ex.ONE))
-        builder.define(self.var, self.outer + self.axes(), self.dim, Linear(tuple(terms), assigned=True), self.span, self.iterations)
+        op = Linear(tuple(terms), assigned=True)
+        builder.define(self.var, self.outer + self.axes(), self.dim, op, self.span, self.iterations)
 
 
 def _nameless(domain: tuple[Axis, ...], target: tuple[Expr, ...]) -> tuple[Expr, ...]:

@@ -45,9 +45,11 @@ def closed_formula(
 ) -> Expr | None:
     """E[left right] in a, b, c (theta = acos(c / sqrt(a b)) where that is shorter), m, n unless `centred`.
 
-    None when there are several arguments in a run, or the formula is too long to be read.
+    None when there are several arguments in a run, waves under gates, or the formula is too long to be read.
     """
     if max(sizes) > 1 or sum(sizes) == 0 or len(left) * len(right) > (MOST_PAIRS if centred else MOST_PAIRS // 2):
+        return None
+    if any((x.wave or y.wave) and x.kinds + y.kinds for x, y in product(left, right)):
         return None
     import sympy as sp
 
