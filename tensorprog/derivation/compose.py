@@ -267,11 +267,6 @@ def _assumptions(d: Derivation) -> Iterator[Paragraph]:
 
 def _dropped(limit: Limit) -> list[str]:
     """Variables that lost terms of a lower power of the width."""
-    kept = {i.var.name: i for i in limit.program.instrs}
-    found = []
-    for before in limit.source.instrs:
-        after = kept.get(before.var.name)
-        if after is not None and isinstance(before.op, Linear) and isinstance(after.op, Linear):
-            if len(after.op.terms) < sum(t.coef != ex.ZERO for t in before.op.terms):
-                found.append(before.var.name)
-    return found
+    kept = {i.var.name: i.op.terms for i in limit.program.instrs if isinstance(i.op, Linear)}
+    sums = ((i.var.name, i.op.terms) for i in limit.source.instrs if isinstance(i.op, Linear) and i.var.name in kept)
+    return [name for name, terms in sums if len(kept[name]) < sum(t.coef != ex.ZERO for t in terms)]

@@ -118,9 +118,12 @@ def _joined(blocks: Sequence[Block]) -> tuple[Block, ...]:
     found: list[Block] = []
     for block in blocks:
         last = found[-1] if found else None
-        if isinstance(block, Recursion) and isinstance(last, Recursion):
-            if (block.index, block.first, block.last) == (last.index, last.first, last.last):
-                found[-1] = replace(last, equations=last.equations + block.equations)
-                continue
-        found.append(block)
+        if isinstance(block, Recursion) and isinstance(last, Recursion) and _over(block) == _over(last):
+            found[-1] = replace(last, equations=last.equations + block.equations)
+        else:
+            found.append(block)
     return tuple(found)
+
+
+def _over(r: Recursion) -> tuple[str, int, int]:
+    return r.index, r.first, r.last

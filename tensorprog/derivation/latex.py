@@ -117,7 +117,7 @@ def _parts(name: str) -> tuple[str, str]:
         return rf"\mathit{{{escaped(name)}}}", ""
     shown = stem if len(stem) == 1 else rf"\{stem}" if stem in GREEK else rf"\mathit{{{escaped(stem)}}}"
     below = " ".join(r for r in rest if r)
-    return shown, rf"\mathrm{{{escaped(below)}}}" if below else ""
+    return shown, below if below.isdigit() else rf"\mathrm{{{escaped(below)}}}" if below else ""
 
 
 def _scripts(level: str, below: Sequence[str]) -> str:
