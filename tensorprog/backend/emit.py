@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
+from tensorprog.backend.combine import Form
 from tensorprog.backend.formula import ordered
-from tensorprog.backend.lower import Expect, Operand
+from tensorprog.backend.lower import Expect
 from tensorprog.backend.trace import Scalar, Traced
 
 SETTLED = 1e-10
@@ -79,23 +80,25 @@ class Kind:
     columns: int
 
 
-def sum_kind(operands: Sequence[Operand], first: bool) -> Kind:
-    """S[out] (+)= coef * operands"""
-    wheres = [o.where for o in operands]
-    name = "_".join(["set" if first else "add", *wheres])
-    rows = ["o", *(f"r{n}" for n in range(len(wheres)))]
-    left = [f"L[r{n}, ii + i]" for n, w in enumerate(wheres) if w == "left"]
-    inner = [READ[w].format(row=f"r{n}") for n, w in enumerate(wheres) if w != "left"]
+def combination_kind(forms: Sequence[Form], first: bool) -> Kind:
+    """S[out] (+)= sum of terms, coef * operands each"""
+    name = "_".join(["set" if first else "add", *("".join(w[0] for w in f) or "c" for f in forms)])
+    rows, early, sums = ["o"], [], []
+    for t, form in enumerate(forms):
+        own = [f"r{len(rows) + k}" for k in range(len(form))]
+        rows += own
+        read = [(w, READ[w].format(row=r)) for w, r in zip(form, own, strict=True)]
+        early.append(f"x{t} = {' * '.join([f'coef[k, {t}]', *(r for w, r in read if w == 'left')])}")
+        sums.append(" * ".join([f"x{t}", *(r for w, r in read if w != "left")]))
     body = f"""
 @njit(**OPTIONS)
 def {name}(S, F, W, L, R, ii, jj, ni, nj, index, coef, lo, hi):
     for k in range(lo, hi):
 {_columns(rows)}
-        weight = coef[k]
         for i in range(ni):
-            x = {" * ".join(["weight", *left])}
+{_lines(early, 12)}
             for j in range(nj):
-                S[o, i, j] {"=" if first else "+="} {" * ".join(["x", *inner])}
+                S[o, i, j] {"=" if first else "+="} {" + ".join(sums)}
 """
     return Kind(name, body, len(rows))
 

@@ -2,7 +2,7 @@
 
     Given    S[out]   = inner product of data
     Expect   S[outs]  = E_1, ..., E_n at the same arguments
-    Sum      S[out]  (+)= coef * product of operands
+    Sum      S[out]  += coef * product of operands
 
 S holds the slots of the pair, L and R what is known of the left and of the right example (`rows`).  Expectations get
 slots of their own, all those of the same arguments in one instruction.  Every instruction is an array of entries.
@@ -56,7 +56,7 @@ class Operand:
 @final
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """S[out] += coef * product of operands, or = for the first of those that add to a slot."""
+    """S[out] += coef * product of operands."""
 
     out: Ints
     coef: Floats
@@ -160,7 +160,8 @@ class _Lowering:
     def operand(self, where: str, key: Key, slots: Ints) -> Operand:
         """Rows of slots; a key without slots is zero."""
         if where == "own":
-            return Operand("own", self.start[key] + slots if key in self.start else np.zeros_like(slots))
+            start = self.start.get(key, 0)
+            return Operand("own", np.where((slots > 0) & (start > 0), start + slots, 0))
         return Operand(where, self.sides[where == "right"].slots(key, slots))
 
     def _gram(self, block: DataGram) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.backend.build import is_built, load
-from tensorprog.backend.emit import Kind, expect_kind, module, sum_kind
-from tensorprog.backend.lower import Given, Lowered, Operand, Sum, lower
+from tensorprog.backend.combine import Combination, combined
+from tensorprog.backend.emit import Kind, combination_kind, expect_kind, module
+from tensorprog.backend.lower import Given, Lowered, lower
 from tensorprog.evaluate.blocks import Key
 from tensorprog.evaluate.execute import Run
 from tensorprog.evaluate.tape import Tape
@@ -104,26 +105,29 @@ def workers(rows: int) -> int:
 def compiled(tape: Tape, keys: Sequence[Key]) -> Machine:
     """The machine for the keys of a tape.  NotTraceable when an expectation has no scalar code."""
     lowered = lower(tape)
+    wanted = {k: lowered.start[k] + np.arange(tape.slots[k].size) for k in keys}
+    inputs = [o.rows for e in lowered.expects for _, o in e.known if o.where == "own"]
+    kept = np.concatenate([*wanted.values(), *inputs])
     kinds: list[Kind] = []
     entries: list[tuple[int, Ints, Ints, Any]] = []  # (rank, out, index, coef) of every kind
     expectations: list[Expectation] = []
     for n, e in enumerate(lowered.expects):
         kind = expect_kind(e, n, len(expectations))
         index = np.stack([*e.outs, *(o.rows for _, o in e.known)], axis=1)
-        _collect(kinds, entries, kind, 0, e.outs[0], index, None)
+        _collect(kinds, entries, kind, 0, e.outs[0], index, np.zeros((len(index), 0)))
         expectations += e.expectations
-    level = _levels(lowered)
-    for s, first in _by_order(lowered.sums, level):
-        index = np.stack([s.out, *(o.rows for o in s.operands)], axis=1)
-        _collect(kinds, entries, sum_kind(s.operands, first), 1 if first else 2, s.out, index, s.coef)
-    steps, arrays = _scheduled(entries, level)
-    starts = {k: lowered.start[k] + np.arange(tape.slots[k].size) for k in keys}
-    return Machine(lowered, module(kinds), arrays, steps, tuple(expectations), starts)
+    combinations = combined(lowered.sums, kept, lowered.size)
+    for c in combinations:
+        index = np.stack([c.out, *(r for rows in c.rows for r in rows)], axis=1)
+        _collect(kinds, entries, combination_kind(c.forms, c.first), 1 if c.first else 2, c.out, index, c.coef)
+    steps, arrays = _scheduled(entries, _levels(lowered, combinations))
+    return Machine(lowered, module(kinds), arrays, steps, tuple(expectations), wanted)
 
 
-def _collect(kinds: list[Kind], entries: list[Any], kind: Kind, rank: int, out: Ints, index: Ints, coef: Any) -> None:
+def _collect(  # noqa: PLR0913
+    kinds: list[Kind], entries: list[Any], kind: Kind, rank: int, out: Ints, index: Ints, coef: Floats
+) -> None:
     """Entries of a kind join those that are there."""
-    coef = np.zeros(0) if coef is None else np.asarray(coef, dtype=np.float64)
     for n, known in enumerate(kinds):
         if known.name == kind.name:
             r, o, i, c = entries[n]
@@ -133,28 +137,17 @@ def _collect(kinds: list[Kind], entries: list[Any], kind: Kind, rank: int, out: 
     entries.append((rank, out, index, coef))
 
 
-def _levels(lowered: Lowered) -> Ints:
+def _levels(lowered: Lowered, combinations: Sequence[Combination]) -> Ints:
     """The level of every slot."""
-    edges = [(o.rows, s.out) for s in lowered.sums for o in s.operands if o.where == "own"]
+    edges = [
+        (rows, c.out)
+        for c in combinations
+        for form, operands in zip(c.forms, c.rows, strict=True)
+        for where, rows in zip(form, operands, strict=True)
+        if where == "own"
+    ]
     edges += [(o.rows, out) for e in lowered.expects for out in e.outs for _, o in e.known if o.where == "own"]
-    edges = [(a[a > 0], b[a > 0]) for a, b in edges]
-    return levels(lowered.size, edges)
-
-
-def _by_order(sums: Sequence[Sum], level: Ints) -> list[tuple[Sum, bool]]:
-    """Every sum cut into the entries that come first to their slot, and the others."""
-    seen = np.zeros(len(level), dtype=bool)
-    found: list[tuple[Sum, bool]] = []
-    for s in sums:
-        first = np.zeros(len(s.out), dtype=bool)
-        first[np.unique(s.out, return_index=True)[1]] = True
-        first &= ~seen[s.out]
-        seen[s.out] = True
-        for mask, is_first in ((first, True), (~first, False)):
-            if mask.any():
-                operands = tuple(Operand(o.where, o.rows[mask]) for o in s.operands)
-                found.append((Sum(s.out[mask], s.coef[mask], operands), is_first))
-    return found
+    return levels(lowered.size, [(a[a > 0], b[a > 0]) for a, b in edges])
 
 
 def _scheduled(entries: Sequence[Any], level: Ints) -> tuple[Ints, tuple[Any, ...]]:
@@ -167,7 +160,7 @@ def _scheduled(entries: Sequence[Any], level: Ints) -> tuple[Ints, tuple[Any, ..
         cuts = np.flatnonzero(np.diff(depth, prepend=-1))
         for a, b in zip(cuts, [*cuts[1:], len(out)], strict=True):
             steps.append((int(depth[a]), rank, n, int(a), int(b)))
-        arrays += [np.ascontiguousarray(index[order]), coef[order] if len(coef) else np.zeros(0)]
+        arrays += [np.ascontiguousarray(index[order]), np.ascontiguousarray(coef[order])]
     table = np.array([s[2:] for s in sorted(steps)], dtype=np.int64).reshape(-1, 3)
     return table, tuple(arrays)
 

@@ -38,7 +38,8 @@ UNCERTAIN = 0.05
 
 @dataclass
 class Run:
-    """The values of a tape: `values[key]` is [slots, examples] or [slots, examples, examples'].
+    """The values of a tape: `values[key]` is [slots, examples] or [slots, examples, examples'], or [slots, pairs] when
+    the runs behind a cross tape have one example for every pair.
 
     `data` are the families known from the inputs, [examples, elements, dim] or [examples, elements], of the
     left and the right run.  `errors` collects the largest error estimate of every expectation.
@@ -110,6 +111,8 @@ class Run:
             return self.own(key, slots)
         run = self.runs[0 if where == "left" else 1]
         values = run.own(key, slots)
+        if len(self.examples) == 1:
+            return values
         return values[:, :, None] if where == "left" else values[:, None, :]
 
     # ------------------------------------------------------------ blocks

@@ -29,9 +29,8 @@ MEMORY = 1 << 30
 """Bytes that the slots of one block may take."""
 WORTH = {True: 1 << 22, False: 1 << 26}
 """Slots of all pairs from which machine code pays: where it is on disk, and where it has to be made."""
-CHUNK = 32
-CONTEXT = 16
-"""So many columns are computed beside those in doubt, for the scale by which errors are judged."""
+CONTEXT = 64
+"""So many pairs are computed beside those in doubt, for the scale by which errors are judged."""
 
 
 @final
@@ -72,7 +71,7 @@ def evaluator(pairs: Pairs) -> Evaluator:
         return arrays
     if entries < WORTH[machine.is_built]:
         return arrays
-    return Compiled(pairs, machine, machine.prepare(*pairs.selves), arrays)
+    return Compiled(pairs, machine, machine.prepare(*pairs.selves), _numbered(*pairs.data), arrays)
 
 
 @final
@@ -90,10 +89,17 @@ class Interpreted:
 
     def __call__(self, i: Ints, j: Ints) -> dict[Key, Floats]:
         """See `Evaluator`."""
+        return self._values(i, j, (len(i), len(j)))
+
+    def paired(self, i: Ints, j: Ints) -> dict[Key, Floats]:
+        """The slots [slots, P] of the pairs (i[p], j[p])."""
+        return self._values(i, j, (len(i),))
+
+    def _values(self, i: Ints, j: Ints, examples: tuple[int, ...]) -> dict[Key, Floats]:
         p = self.pairs
         data = _cut(p.data[0], i), _cut(p.data[1], j)
         selves = part_of(p.selves[0], i), part_of(p.selves[1], j)
-        run = Run(p.tape, data, (len(i), len(j)), selves, p.errors)
+        run = Run(p.tape, data, examples, selves, p.errors)
         run.execute(p.blocks, p.keys)
         return run.values
 
@@ -101,11 +107,12 @@ class Interpreted:
 @final
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """Blocks by machine code; `rows` are what it knows of the examples of both sides."""
+    """Blocks by machine code; `rows` are what it knows of the examples of both sides, `equal` their numbers."""
 
     pairs: Pairs
     machine: Machine
     rows: tuple[Floats, Floats]
+    equal: tuple[Ints, Ints]
     arrays: Interpreted
 
     @property
@@ -125,22 +132,32 @@ class Compiled:
         for e, error in zip(self.machine.expectations, worst, strict=True):
             known = self.pairs.errors.get(id(e), (e, 0.0))[1]
             self.pairs.errors[id(e)] = (e, max(known, float(error)))
-        for k in range(0, len(i), CHUNK):
-            self._settle(values, doubt, i, j, slice(k, k + CHUNK))
+        doubt |= self.equal[0][i][:, None] == self.equal[1][j]
+        self._settle(values, i, j, np.flatnonzero(doubt))
         return values
 
-    def _settle(self, values: dict[Key, Floats], doubt: NDArray[np.bool_], i: Ints, j: Ints, chunk: slice) -> None:
-        """The entries in doubt of some rows, by arrays."""
-        rows = chunk.start + np.flatnonzero(doubt[chunk].any(axis=1))
-        if not len(rows):
+    def _settle(self, values: dict[Key, Floats], i: Ints, j: Ints, doubt: Ints) -> None:
+        """Entries in doubt, by arrays."""
+        if not len(doubt):
             return
-        cols = np.flatnonzero(doubt[rows].any(axis=0) | (np.arange(len(j)) < CONTEXT))
-        better = self.arrays(i[rows], j[cols])
-        inside = doubt[np.ix_(rows, cols)]
+        row, col = np.divmod(np.concatenate([doubt, np.arange(min(CONTEXT, len(i) * len(j)))]), len(j))
+        better = self.arrays.paired(i[row], j[col])
         for key, value in values.items():
-            block = value[:, rows[:, None], cols]
-            block[:, inside] = better[key][:, inside] if key in better else 0.0
-            value[:, rows[:, None], cols] = block
+            value[:, row, col] = better.get(key, 0.0)
+
+
+def _numbered(left: Mapping[str, Floats], right: Mapping[str, Floats]) -> tuple[Ints, Ints]:
+    """Numbers of the examples of both sides: equal ones have the same.
+
+    The kernel at equal examples is that at correlation one, which rounding of two computations would miss.
+    """
+    known: dict[bytes, int] = {}
+    sides = [list(zip(*(x.reshape(len(x), -1) for _, x in sorted(d.items())), strict=True)) for d in (left, right)]
+    numbers = [
+        np.array([known.setdefault(b"".join(a.tobytes() for a in rows), len(known)) for rows in side], dtype=np.int64)
+        for side in sides
+    ]
+    return numbers[0], numbers[1]
 
 
 def part_of(run: Run, rows: Ints) -> Run:

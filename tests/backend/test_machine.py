@@ -10,6 +10,8 @@ import pytest
 
 import tensorprog
 from tensorprog.backend import build
+from tensorprog.backend.combine import combined
+from tensorprog.backend.lower import Operand, Sum
 from tensorprog.evaluate import pairs
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -92,3 +94,27 @@ def test_modules_are_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def build_source(number: int) -> str:
     """A module with one compiled function."""
     return f"from numba import njit\n\n\n@njit(cache=True)\ndef three():\n    return {number}\n"
+
+
+def test_sums_are_combined_without_changing_them() -> None:
+    """Random sums of products of slots: evaluated one by one, and after copies are put in and terms joined."""
+    rng = np.random.default_rng(4)
+    size, sums = 40, []
+    for out in range(10, 40):
+        for _ in range(rng.integers(1, 5)):
+            operands = tuple(Operand("own", np.array([rng.integers(1, out)])) for _ in range(rng.integers(0, 3)))
+            sums.append(Sum(np.array([out]), rng.normal(size=1), operands))
+    start = np.where(np.arange(size) < 10, rng.normal(size=size), 0.0)
+    start[0] = 0.0
+    plain = start.copy()
+    for s in sums:
+        plain[s.out[0]] += s.coef[0] * np.prod([plain[o.rows[0]] for o in s.operands])
+    kept, joined = np.arange(30, 40), start.copy()
+    found = combined(sums, kept, size)
+    for out in range(10, 40):
+        for c in sorted(found, key=lambda c: not c.first):
+            for k in np.flatnonzero(c.out == out):
+                terms = [c.coef[k, t] * np.prod([joined[r[k]] for r in c.rows[t]]) for t in range(len(c.forms))]
+                joined[out] = sum(terms) + (0.0 if c.first else joined[out])
+    np.testing.assert_allclose(joined[kept], plain[kept], rtol=1e-12)
+    assert sum(len(c.out) for c in found) < len(sums)
