@@ -72,15 +72,15 @@ def _sample(problem: Problem, options: Options) -> Sampled:
     if options.accuracy is None:
         effort = split(effort) if problem.random else effort
         return _summary(_runs(problem, effort, options, "sampling"), problem)
-    effort = Effort(min(effort.samples, FIRST), effort.replicates)
+    effort = Effort(min(effort.samples, FIRST, problem.longest), effort.replicates)
     while True:
-        runs = _runs(problem, effort, options, f"sampling, {effort.draws} draws")
+        runs = _runs(problem, effort, options, f"sampling, {effort}")
         found = _summary(runs, problem)
         error = found.relative_error()
         if error <= options.accuracy:
             return found
-        if effort.draws >= MOST:
-            note = f"the accuracy {options.accuracy:g} is not reached: {error:.1e} after {effort.draws} draws"
+        if effort.work >= MOST:
+            note = f"the accuracy {options.accuracy:g} is not reached: {error:.1e} after {effort}"
             return replace(found, notes=(note,))
         effort = effort.grown(error / options.accuracy, problem.random, problem.longest)
 

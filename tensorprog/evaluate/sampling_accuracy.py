@@ -30,10 +30,18 @@ class Effort:
     samples: int
     replicates: int
 
+    def __str__(self) -> str:
+        return f"{self.replicates} replicates of {self.samples} draws"
+
     @property
     def draws(self) -> int:
         """Draws in all."""
         return self.samples * self.replicates
+
+    @property
+    def work(self) -> int:
+        """Draws in all, a short replicate counting like one of `FIRST` samples."""
+        return max(self.samples, FIRST) * self.replicates
 
     def grown(self, missing: float, random: bool, longest: int) -> Effort:
         """More draws when the error is `missing` times too large, at most 16 times as many and about `MOST` in all.
@@ -42,7 +50,7 @@ class Effort:
         into memory.  Where scalars stay random, a replicate is one draw of them: their number counts, and samples grow
         along like its square root, so that the bias stays below the error.
         """
-        factor = min(16, 1 << max(1, math.ceil(math.log2(missing**2))), max(2, MOST // self.draws))
+        factor = min(16, 1 << max(1, math.ceil(math.log2(missing**2))), max(2, MOST // self.work))
         wanted = 1 << (factor.bit_length() // 2) if random else factor
         longer = min(wanted, max(1, longest // self.samples))
         return Effort(self.samples * longer, self.replicates * (factor if random else factor // longer))

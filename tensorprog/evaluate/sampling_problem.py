@@ -83,7 +83,9 @@ class Problem:
 
     @property
     def longest(self) -> int:
-        """Samples of a replicate that fit into memory, a power of two."""
+        """Samples of a replicate that fit into memory, a power of two; 1 where no vector is drawn."""
+        if not self.split.drawn:
+            return 1
         plans = self.plans(1)[1]
         rows = sum(directions(p, g.examples, self.split) for p, g in zip(plans, self.groups, strict=True))
         rows = max(rows, COPIES * self.widest)

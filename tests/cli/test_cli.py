@@ -148,6 +148,17 @@ def test_kernel_writes_what_the_api_gives(capsys, mlp, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["K.npz", "mlp.tp", "x.npy", "z.csv"]
 
 
+def test_kernel_to_an_accuracy(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.random.default_rng(0).normal(size=(2, 2, 3)))
+    code, out, _ = call(capsys, "kernel", str(ROOT / "examples" / "gru.tp"), "--data", "x.npy", "--only", "nngp",
+                        "--accuracy", "0.01")
+    assert code == 0 and "standard error up to" in out
+    assert "NNGP over draws of U_z, W_z, b_z" in out and "closed" in out
+    code, _, err = call(capsys, "kernel", str(ROOT / "examples" / "gru.tp"), "--data", "x.npy", "--accuracy", "0")
+    assert code == 2 and "--accuracy" in err
+
+
 def test_kernel_options(capsys, mlp):
     code, out, _ = call(capsys, "kernel", mlp, "--data", "iris", "--n", "4", "--only", "nngp", "--tier", "sampling",
                         "--samples", "64", "--json")
