@@ -99,6 +99,14 @@ def test_parameters_are_symbols_where_only_variances_have_them():
     assert "C_h  = sw^2 <x, x'> / d\n" in text and "sw = 1.5, sb = 0" in text
 
 
+def test_the_readme_quotes_what_is_printed():
+    readme = (DOCS.parents[1] / "README.md").read_text("utf-8")
+    quoted = readme.split("plain text, LaTeX, Markdown or HTML,")[1].split("with words between")[0]
+    printed = str(tensorprog.load(EXAMPLES / "mlp.tp").derive())
+    for line in filter(str.strip, quoted.splitlines()):
+        assert line.strip() in printed
+
+
 def test_the_two_sorts_of_kernels_of_a_relu_network():
     """The recursion of Jacot et al. (arXiv 1806.07572), with the tangent kernel as a sum over layers."""
     text = str(tensorprog.load(EXAMPLES / "mlp.tp").derive())
