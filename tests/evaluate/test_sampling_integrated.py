@@ -228,3 +228,30 @@ def test_the_order_of_examples_does_not_matter() -> None:
         errors = getattr(forth, f"{kind}_se"), getattr(back, f"{kind}_se")[::-1, ::-1]
         assert np.all(np.abs(a - b) <= 6 * np.hypot(*errors))
         assert np.linalg.eigvalsh(a).min() > -1e-12
+
+
+# ---------------------------------------------------------------- sums of integrated variables
+
+
+POOLED = """program pooled():
+    width n = 64
+    input x[T]: [d]
+    weight K[2]: [n, d] ~ N(0, 1 / d)
+    weight W: [n, n] ~ N(0, 1 / n)
+    weight b: [n] ~ N(0.3, 0.1)
+    weight v: [n] ~ N(0, 1 / n)
+    g[t in T] = relu(sum(k in 0..1) K[k] @ x[t + k] + b)
+    u[t in T] = W @ g[t]
+    h = gelu(mean(t in T) u[t] - 0.5 * u[0] + b)
+    output dot(v, h)
+"""
+
+
+def test_nodes_that_are_sums_of_several_rows_of_a_matrix() -> None:
+    """Means, taps, and differences of products of one matrix under a nonlinearity; groups of different sizes."""
+    net = tensorprog.load(POOLED)
+    x = [RNG.normal(size=(length, 3)) for length in (3, 2, 3)]
+    truth, found = net.kernels(x), sample(net.limit(), bind(net.program, x), Options(), ("nngp", "ntk"))
+    assert found.drawn == ()
+    np.testing.assert_allclose(found.nngp, truth.nngp, rtol=1e-8)
+    np.testing.assert_allclose(found.ntk, truth.ntk, rtol=1e-7)
