@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from tensorprog.derivation.algebra import function, symbols, walk
 from tensorprog.derivation.derive import Derivation
 from tensorprog.derivation.notation import (
     Block,
@@ -18,11 +19,8 @@ from tensorprog.derivation.notation import (
     Recursion,
     Scalar,
     Within,
-    symbols,
-    walk,
 )
 from tensorprog.derivation.page import Display, Heading, Line, Loop, Page, Paragraph, Part
-from tensorprog.derivation.system import function
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import ONE, Expr, Sym, show
 from tensorprog.ir.program import Linear

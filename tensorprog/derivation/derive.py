@@ -6,13 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import final
 
+from tensorprog.derivation.algebra import symbols, walk
+from tensorprog.derivation.factoring import factored
 from tensorprog.derivation.folding import Term, folded, folded_terms
 from tensorprog.derivation.inlining import inlined
 from tensorprog.derivation.levels import Level, base, levels, relabelled, titles
-from tensorprog.derivation.notation import Block, Element, Equation, Kernel, Node, factored, symbols, walk
-from tensorprog.derivation.system import SUM_OF_SAMPLED, System, system
+from tensorprog.derivation.notation import Block, Element, Equation, Kernel, Node
+from tensorprog.derivation.system import System, system
 from tensorprog.derivation.tangent import gathered
 from tensorprog.derivation.variables import definitions
+from tensorprog.derivation.writing import SUM_OF_SAMPLED
 from tensorprog.limit.analyse import Limit
 
 

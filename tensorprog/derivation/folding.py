@@ -11,17 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from tensorprog.derivation.notation import (
-    Block,
-    Element,
-    Equation,
-    Node,
-    Range,
-    Recursion,
-    mapped,
-    total,
-    walk,
-)
+from tensorprog.derivation.algebra import mapped, total, walk
+from tensorprog.derivation.notation import Block, Element, Equation, Node, Range, Recursion
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import Expr, Num, Sym
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import final
 
+from tensorprog.derivation.algebra import children, mapped, product, renamed, symbols, walk, within
+from tensorprog.derivation.keys import Key, key_of, references
 from tensorprog.derivation.notation import (
     Add,
     Element,
@@ -28,16 +30,9 @@ from tensorprog.derivation.notation import (
     Node,
     Scalar,
     Sum,
-    children,
-    mapped,
-    product,
-    renamed,
-    symbols,
-    walk,
-    within,
 )
 from tensorprog.derivation.relations import Names
-from tensorprog.derivation.system import Key, System, key_of, references
+from tensorprog.derivation.system import System
 from tensorprog.ir.expr import Expr, Sym
 from tensorprog.ir.program import Program
 

@@ -6,11 +6,10 @@ are.  The walk knows precedence: parentheses stand where they are needed, whatev
 
 from __future__ import annotations
 
-import math
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
+from tensorprog.derivation.digits import is_negative, positive, recognized, split
 from tensorprog.derivation.known import known_function
 from tensorprog.derivation.notation import (
     Add,
@@ -32,89 +31,13 @@ from tensorprog.derivation.notation import (
     Sum,
     Within,
 )
+from tensorprog.derivation.style import Style
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import Expr, Num, Op, Sym
 
 SUM, PRODUCT, POWER, ATOM = 0, 1, 2, 3
 Names = Mapping[str, Node]
 RELATIONS = {"eq": "=", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
-
-
-class Style(ABC):
-    """How the pieces of a formula look."""
-
-    # ------------------------------------------------------------ pieces
-
-    @abstractmethod
-    def symbol(self, name: str) -> str:
-        """A name: of an index, a size, a parameter."""
-
-    @abstractmethod
-    def variable(self, name: str, adjoint: bool, level: str, prime: bool, index: Sequence[str]) -> str:
-        """One coordinate of a vector, or a scalar."""
-
-    @abstractmethod
-    def covariance(self, name: str, adjoint: bool, level: str, index: Sequence[str]) -> str:
-        """C_h, the second moment of a variable over both runs."""
-
-    @abstractmethod
-    def integer(self, value: str) -> str:
-        """The digits of a number."""
-
-    @abstractmethod
-    def fraction(self, above: str, below: str) -> str:
-        """above / below, both in parentheses where the style needs them."""
-
-    @abstractmethod
-    def power(self, base: str, exponent: str) -> str:
-        """base to the exponent."""
-
-    @abstractmethod
-    def root(self, inside: str) -> str:
-        """A square root."""
-
-    @abstractmethod
-    def call(self, name: str, args: Sequence[str]) -> str:
-        """A function of arguments."""
-
-    @abstractmethod
-    def brackets(self, inside: str) -> str:
-        """Parentheses."""
-
-    @abstractmethod
-    def expectation(self, inside: str) -> str:
-        """E[inside]"""
-
-    @abstractmethod
-    def integral(self, body: str, variables: Sequence[str]) -> str:
-        """The integral of body against the density of variables."""
-
-    @abstractmethod
-    def gram(self, left: str, right: str) -> str:
-        """An inner product of data."""
-
-    @abstractmethod
-    def indicator(self, inside: str) -> str:
-        """1 where a condition holds, else 0."""
-
-    @abstractmethod
-    def over(self, kind: str, ranges: Sequence[tuple[str, str, str]], body: str) -> str:
-        """A "sum" or "max" of body over ranges (index, low, high)."""
-
-    @abstractmethod
-    def juxtaposed(self, factors: Sequence[str]) -> str:
-        """A product."""
-
-    @abstractmethod
-    def operator(self, sign: str) -> str:
-        """+, -, = or a relation between its neighbours."""
-
-    @abstractmethod
-    def row(self, parts: Sequence[str]) -> str:
-        """Pieces one after the other."""
-
-    below_is_open = False
-    """Whether the lower part of a fraction needs its parentheses."""
 
 
 class Writer:
@@ -219,18 +142,15 @@ class Writer:
     def _on_one_line(self, factors: Sequence[Node]) -> str:
         """A product where a fraction has no line of its own: what divides the whole comes last."""
         first = factors[0]
-        split = _split(first.expr.args if isinstance(first.expr, Op) and first.expr.fn == "mul" else (first.expr,)) \
-            if isinstance(first, Scalar) else ([], [])
-        if not split[1] or isinstance(factors[-1], Sum | Largest):
+        parts = first.expr if isinstance(first, Scalar) else ex.ONE
+        over, under = split(parts.args if isinstance(parts, Op) and parts.fn == "mul" else (parts,))
+        if not under or isinstance(factors[-1], Sum | Largest):
             return self.style.juxtaposed([self.node(f, POWER if _divides(f) else PRODUCT) for f in factors])
-        above = [self.expr(e, {}, PRODUCT) for e in split[0]]
+        above = [self.expr(e, {}, PRODUCT) for e in over if e != ex.ONE]
         above += [self.node(f, POWER if _divides(f) else PRODUCT) for f in factors[1:]]
-        below = self._factors(split[1], {}, POWER)
-        return self.style.fraction(
-            self.style.juxtaposed(above), self.style.brackets(below) if len(split[1]) > 1 else below
-        )
-
-    # ------------------------------------------------------------ expressions
+        below = self._factors(under, {}, POWER)
+        below = self.style.brackets(below) if len(under) > 1 else below
+        return self.style.fraction(self.style.juxtaposed(above), below)
 
     def expr(self, e: Expr, names: Names | None = None, level: int = SUM) -> str:
         """An expression, its symbols by the nodes `names` or by themselves."""
@@ -271,7 +191,7 @@ class Writer:
         if is_negative(e):
             text = self.style.row([self.style.operator("neg"), self.expr(positive(e), names, PRODUCT)])
             return self._bracket(text, SUM, level)
-        above, below = _split(e.args)
+        above, below = split(e.args)
         if not below:
             return self._bracket(self._factors(above, names, PRODUCT), PRODUCT, level)
         sums = [f for f in above if isinstance(f, Op) and f.fn == "add"]
@@ -319,92 +239,9 @@ class Writer:
         return self.style.brackets(text) if own < level else text
 
 
-# ---------------------------------------------------------------- numbers and signs
-
-
 def _divides(node: Node) -> bool:
     """Whether a factor is written with a stroke."""
     if isinstance(node, Scalar | Function):
         e = node.expr if isinstance(node, Scalar) else node.body
-        return bool(_split(e.args if isinstance(e, Op) and e.fn == "mul" else (e,))[1])
+        return bool(split(e.args if isinstance(e, Op) and e.fn == "mul" else (e,))[1])
     return False
-
-
-def is_negative(e: Expr) -> bool:
-    """Whether an expression is written with a minus in front."""
-    if isinstance(e, Num):
-        return e.value < 0
-    return isinstance(e, Op) and e.fn == "mul" and is_negative(e.args[0])
-
-
-def positive(e: Expr) -> Expr:
-    """-e, for an expression with a minus in front."""
-    if isinstance(e, Op):
-        first = positive(e.args[0])
-        rest = e.args[1:] if first == ex.ONE else (first, *e.args[1:])
-        return rest[0] if len(rest) == 1 else Op("mul", rest)
-    return ex.neg(e)
-
-
-def _split(factors: Sequence[Expr]) -> tuple[list[Expr], list[Expr]]:
-    """Factors above and below the line."""
-    above: list[Expr] = []
-    below: list[Expr] = []
-    for f in factors:
-        shape = recognized(f.value) if isinstance(f, Num) else None
-        if isinstance(f, Op) and f.fn == "pow" and is_negative(f.args[1]):
-            below.append(ex.Op("pow", (f.args[0], positive(f.args[1]))) if f.args[1] != ex.MINUS_ONE else f.args[0])
-        elif isinstance(shape, Fraction):
-            above += [Num(Fraction(shape.numerator))] if shape.numerator != 1 else []
-            below.append(Num(Fraction(shape.denominator)))
-        elif shape is not None and not isinstance(shape, str):
-            more = _split(shape.args if isinstance(shape, Op) and shape.fn == "mul" else (shape,))
-            above, below = above + more[0], below + more[1]
-        else:
-            above.append(f)
-    return above, below
-
-
-def recognized(value: Fraction | float) -> str | Fraction | Expr:
-    """A positive number as digits, as a fraction, or as an expression in roots and powers of pi."""
-    if value == math.pi:
-        return "pi"
-    if isinstance(value, Fraction):
-        return _rational(value)
-    for k in (0, 1, -1, 2, -2):
-        square = value**2 * math.pi**k
-        near = Fraction(square).limit_denominator(1000)
-        if near and abs(square - near) < 1e-14 * square and near.numerator < 1000:
-            found = _root_of(near, k)
-            return _rational(found.value) if isinstance(found, Num) and isinstance(found.value, Fraction) else found
-    return f"{value:.10g}"
-
-
-def _rational(value: Fraction) -> str | Fraction:
-    decimal = f"{float(value):.6g}"
-    if value.denominator == 1:
-        return str(value.numerator)
-    short = Fraction(decimal) == value and value.denominator % 5 == 0
-    return decimal if short or value.denominator > 10**6 else value
-
-
-def _root_of(square: Fraction, k: int) -> Expr:
-    """sqrt(square / pi^k)"""
-    inside = [Num(Fraction(_squarefree(n))) for n in (square.numerator, square.denominator)]
-    outside = Fraction(math.isqrt(square.numerator // _squarefree(square.numerator)),
-                       math.isqrt(square.denominator // _squarefree(square.denominator)))
-    root = Op("pow", (ex.PI, ex.num(Fraction(-k, 2)))) if k else ex.ONE
-    parts = [Num(outside), *(Op("pow", (n, e)) for n, e in zip(inside, (ex.HALF, ex.num(Fraction(-1, 2))), strict=True)
-                            if n != ex.ONE), root]
-    kept = tuple(p for p in parts if p != ex.ONE)
-    return ex.ONE if not kept else kept[0] if len(kept) == 1 else Op("mul", kept)
-
-
-def _squarefree(n: int) -> int:
-    """n without its square factors."""
-    k = math.isqrt(n)
-    while k > 1:
-        if n % (k * k) == 0:
-            return n // (k * k)
-        k -= 1
-    return n

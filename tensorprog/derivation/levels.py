@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import final
 
-from tensorprog.derivation.notation import Element, Node, mapped
+from tensorprog.derivation.algebra import mapped
+from tensorprog.derivation.notation import Element, Node
 from tensorprog.ir import expr as ex
 from tensorprog.ir.program import Iteration, Program, Var
 from tensorprog.limit.analyse import Limit, leading_instr

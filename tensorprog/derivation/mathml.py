@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import final
 
-from tensorprog.derivation.layout import Style
+from tensorprog.derivation.style import Style
 
 COUNTER = re.compile(r"(?<=[A-Za-z])(\d+)$")
 

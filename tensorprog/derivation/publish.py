@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from html import escape
 
 from tensorprog.derivation.latex import Latex, escaped
@@ -18,7 +18,7 @@ body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font: 1rem/1.5 Geor
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 table { border-collapse: collapse; margin: 1rem 0 1rem 1.5rem; display: block; overflow: auto hidden; }
 td { padding: 0.35rem 0.3rem; vertical-align: baseline; } td.left { text-align: right; white-space: nowrap; }
-td.inside { padding-left: 2rem; } td.remark { color: #666; padding-left: 2rem; white-space: nowrap; }
+td.remark { color: #666; padding-left: 2rem; white-space: nowrap; }
 math { font-size: 1.1em; font-family: "Latin Modern Math", "STIX Two Math", "Cambria Math", math; }
 """
 
@@ -74,7 +74,7 @@ def latex(page: Page) -> str:
             case Paragraph(parts=parts):
                 blocks.append("".join(_latex_words(p) if isinstance(p, str) else f"${writer.node(p)}$" for p in parts))
             case Display(lines=lines):
-                rows = " \\\\\n".join(_latex_row(x, writer) for x in lines)
+                rows = " \\\\\n".join(_latex_row(x, loop, writer) for x, loop in _ranged(lines))
                 blocks.append(f"\\begin{{align*}}\n{rows}\n\\end{{align*}}")
     return "\n\n".join(blocks) + "\n"
 
@@ -85,14 +85,23 @@ def _latex_words(words: str) -> str:
     return shown.replace("\N{RIGHTWARDS ARROW}", r"$\to$").replace("\N{INFINITY}", r"$\infty$")
 
 
-def _latex_row(x: Line | Loop, writer: Writer) -> str:
-    if isinstance(x, Loop):
-        values = _values(x, r", \dots, ")
-        return rf"\text{{for }} & {writer.style.symbol(x.index)} = {values}:"
+def _ranged(lines: tuple[Line | Loop, ...]) -> Iterator[tuple[Line, Loop | None]]:
+    """The lines, those in a recursion with what they hold for."""
+    loop: Loop | None = None
+    for x in lines:
+        if isinstance(x, Loop):
+            loop = x
+        else:
+            yield x, loop if x.inside else None
+
+
+def _latex_row(x: Line, loop: Loop | None, writer: Writer) -> str:
     left, sign = ("", "+") if x.left is None else (writer.node(x.left), "=")
     remark = rf" && \text{{({_latex_words(x.remark)})}}" if x.remark else ""
-    indent = r"\quad " if x.inside else ""
-    return f"{indent}{left} &{sign} {writer.node(x.right)}{remark}"
+    if loop is not None:
+        values = _values(loop, r", \dots, ")
+        remark = f" && ({writer.style.symbol(loop.index)} = {values})"
+    return f"{left} &{sign} {writer.node(x.right)}{remark}"
 
 
 # ---------------------------------------------------------------- Markdown
@@ -109,7 +118,7 @@ def markdown(page: Page) -> str:
             case Paragraph(parts=parts):
                 blocks.append("".join(_plain(p) if isinstance(p, str) else f"${writer.node(p)}$" for p in parts))
             case Display(lines=lines):
-                rows = " \\\\\n".join(_latex_row(x, writer) for x in lines)
+                rows = " \\\\\n".join(_latex_row(x, loop, writer) for x, loop in _ranged(lines))
                 blocks.append(f"$$\n\\begin{{aligned}}\n{rows}\n\\end{{aligned}}\n$$")
     return "\n\n".join(blocks) + "\n"
 
@@ -134,22 +143,21 @@ def html(page: Page) -> str:
                 shown = "".join(escape(p) if isinstance(p, str) else f"<math>{writer.node(p)}</math>" for p in parts)
                 body.append(f"<p>{shown}</p>")
             case Display(lines=lines):
-                body.append("<table>\n" + "\n".join(_html_row(x, writer) for x in lines) + "\n</table>")
+                rows = "\n".join(_html_row(x, loop, writer) for x, loop in _ranged(lines))
+                body.append(f"<table>\n{rows}\n</table>")
     head = f'<meta charset="utf-8"/>\n<title>{escape(page.title)}</title>\n<style>{STYLE}</style>'
     whole = "\n".join(body)
     return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{whole}\n</body>\n</html>\n'
 
 
-def _html_row(x: Line | Loop, writer: Writer) -> str:
-    if isinstance(x, Loop):
-        index = f"<math>{writer.style.symbol(x.index)}</math>"
-        values = _values(x, ", \N{HORIZONTAL ELLIPSIS}, ")
-        return f'<tr><td colspan="3">for {index} = {values}:</td></tr>'
+def _html_row(x: Line, loop: Loop | None, writer: Writer) -> str:
     left, sign = ("", "+") if x.left is None else (_math(writer.node(x.left)), "=")
-    inside = " inside" if x.inside else ""
-    remark = f'<td class="remark">{escape(x.remark)}</td>' if x.remark else ""
-    right = _math(writer.node(x.right))
-    return f'<tr><td class="left{inside}">{left}</td><td>{_math(f"<mo>{sign}</mo>")}</td><td>{right}</td>{remark}</tr>'
+    remark = escape(x.remark)
+    if loop is not None:
+        values = _values(loop, ", \N{HORIZONTAL ELLIPSIS}, ")
+        remark = f"<math>{writer.style.symbol(loop.index)}</math> = {values}"
+    right = f'<td>{_math(writer.node(x.right))}</td><td class="remark">{remark}</td>'
+    return f'<tr><td class="left">{left}</td><td>{_math(f"<mo>{sign}</mo>")}</td>{right}</tr>'
 
 
 def _math(inside: str) -> str:

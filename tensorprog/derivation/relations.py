@@ -10,10 +10,14 @@ import re
 from dataclasses import dataclass
 from typing import final
 
-from tensorprog.derivation.notation import ONE, Node, Range, condition, product, renamed, total, within
+from tensorprog.derivation.algebra import condition, product, renamed, total, within
+from tensorprog.derivation.notation import ONE, Node, Range
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import Expr, Op, Sym
 from tensorprog.ir.program import Axis
+
+Index = tuple[Expr, ...]
+"""The index expressions of an element."""
 
 
 class Names:
@@ -148,3 +152,24 @@ def guarded(fn: Expr) -> tuple[tuple[Node, ...], Expr]:
     nodes = [within(f.args[0], high[f.args[0]].args[1]) for f in paired if isinstance(f, Op)]
     nodes += [condition(f.args[0], f.args[1]) for f in equal if isinstance(f, Op)]
     return tuple(nodes), ex.mul(*(f for f in factors if f not in gone and f not in equal))
+
+
+# ---------------------------------------------------------------- the indices of both runs
+
+
+def primed(axes: tuple[Axis, ...]) -> Index:
+    """The indices of the second run."""
+    return tuple(Sym(f"{a.index}'") for a in axes)
+
+
+def run(index: Index, axes: tuple[Axis, ...], prime: bool) -> Index:
+    """Index expressions over `axes`, in the indices of a run."""
+    if not prime:
+        return index
+    names: dict[str, Expr] = {a.index: Sym(f"{a.index}'") for a in axes}
+    return tuple(ex.substitute(e, names) for e in index)
+
+
+def extents(axes: tuple[Axis, ...]) -> Index:
+    """The extents of axes."""
+    return tuple(a.extent for a in axes)

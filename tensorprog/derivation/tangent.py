@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from tensorprog.derivation.algebra import product, total
 from tensorprog.derivation.folding import Term
-from tensorprog.derivation.notation import Add, Equation, Node, Product, Scalar, Sum, product, total
+from tensorprog.derivation.notation import Add, Equation, Node, Product, Scalar, Sum
 from tensorprog.ir import expr as ex
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import final
 
-from tensorprog.derivation.layout import Style
+from tensorprog.derivation.style import Style
 
 OPERATORS = {"neg": "-"}
 

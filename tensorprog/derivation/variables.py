@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from tensorprog.derivation.algebra import add, mapped, product, total
 from tensorprog.derivation.inlining import instance
 from tensorprog.derivation.levels import base
 from tensorprog.derivation.notation import (
@@ -19,10 +20,6 @@ from tensorprog.derivation.notation import (
     Moment,
     Node,
     Scalar,
-    add,
-    mapped,
-    product,
-    total,
 )
 from tensorprog.derivation.relations import Names, solve, whole
 from tensorprog.elaborate.driver import reachable
