@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import tensorprog
-from tensorprog.derivation import notation as nt
+from tensorprog.derivation.algebra import add
 from tensorprog.derivation.derive import derive
 from tensorprog.elaborate.symbols import with_symbols
 from tensorprog.ir import expr as ex
@@ -37,7 +37,7 @@ def both(name, seed=0, **params):
     }
     blocks = (*found.forward, *found.backward, *((found.nngp,) if found.nngp else ()))
     reader = Reader(blocks, inputs, {**numbers, **sizes}, extents)
-    printed = [reader.value(found.nngp.right), reader.value(nt.add(*(n for _, n in found.ntk)))]
+    printed = [reader.value(found.nngp.right), reader.value(add(*(n for _, n in found.ntk)))]
     kernels = net.kernels(inputs if len(inputs) > 1 else next(iter(inputs.values())))
     return printed, [kernels.nngp[0, 1], kernels.ntk[0, 1]]
 
