@@ -3,8 +3,8 @@
 One function per kind of instruction, with loops over entries, left examples and right examples (the innermost loop,
 which becomes vector instructions); `run` goes through the steps of a schedule for one tile after another.
 
-    S [slots, TILE_ROWS, TILE_COLS]   the slots of the pairs of a tile       F [..]     1 where a formula is in doubt
-    L [rows, I], R [rows, J]          rows of the examples                   W [e, ..]  the worst error of expectation e
+    S [slots, TILE_ROWS, TILE_COLS]   the slots of the pairs of a tile       F [..]     not 0 where a value is in doubt
+    L [rows, I], R [rows, J]          rows of the examples                   W [e]      the worst error of expectation e
 """
 
 from __future__ import annotations
@@ -119,29 +119,34 @@ def expect_kind(expect: Expect, number: int, first_error: int) -> Kind:
     for t, node in enumerate(ordered(roots, frozenset(names))):
         names[id(node)] = f"t{t}"
         late.append(f"t{t} = {_code(node, names)}")
-    for n, (value, error) in enumerate(zip(expect.values, expect.errors, strict=True)):
-        late += _results(n, _operand(value, names), _operand(error, names), first_error + n)
+    late += [f"S[o{n}, i, j] = {_operand(v, names)}" for n, v in enumerate(expect.values)]
+    late += _judged(expect, names)
+    worst = [f"w{n}" for n in range(len(expect.outs))]
     body = f"""
 @njit(**OPTIONS)
 def {name}(S, F, W, L, R, ii, jj, ni, nj, index, coef, lo, hi):
+    {" = ".join(worst)} = 0
     for k in range(lo, hi):
 {_columns(rows)}
         for i in range(ni):
 {_lines(early, 12)}
             for j in range(nj):
 {_lines(late, 16)}
+{_lines([f"W[{first_error + n}] = max(W[{first_error + n}], special.number({w}))" for n, w in enumerate(worst)], 4)}
 """
     return Kind(name, body, len(rows))
 
 
-def _results(n: int, value: str, error: str, row: int) -> list[str]:
-    """Store a value; a doubtful one marks the pair, the others enter the worst error."""
-    return [
-        f"S[o{n}, i, j] = {value}",
-        f"good{n} = {error} <= {SETTLED} * abs({value})",
-        f"F[i, j] = F[i, j] if good{n} else 1.0",
-        f"W[{row}, i, j] = max(W[{row}, i, j], {error} if good{n} else 0.0)",
-    ]
+def _judged(expect: Expect, names: dict[int, str]) -> list[str]:
+    """Count a pair with a doubtful value in F; else keep the worst error, by its bits: a maximum of integers is a
+    vector instruction, one of numbers is not."""
+    lines = []
+    for n, (value, error) in enumerate(zip(expect.values, expect.errors, strict=True)):
+        lines.append(f"e{n} = {_operand(error, names)}")
+        lines.append(f"good{n} = e{n} <= {SETTLED} * abs({_operand(value, names)})")
+        lines.append(f"w{n} = max(w{n}, special.bits(e{n} if good{n} else 0.0))")
+    good = " & ".join(f"good{n}" for n in range(len(expect.values)))
+    return [*lines, f"F[i, j] += 0.0 if {good} else 1.0"]
 
 
 def _columns(names: Sequence[str]) -> str:

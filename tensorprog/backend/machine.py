@@ -90,11 +90,10 @@ class Machine:
         cols = min(MOST_COLS, right.shape[1])
         rows = int(max(1, min(16, left.shape[1], CACHE // (8 * self.lowered.size * cols))))
         slots, doubts = np.zeros((self.lowered.size, rows, cols)), np.zeros((rows, cols))
-        worst = np.zeros((len(self.expectations), rows, cols))
+        worst: Floats = np.zeros(len(self.expectations))
         at = np.array([g.out for g in self.given], dtype=np.int64)
         load(self.source).run(slots, doubts, worst, left, right, self.steps, at, given, out, found, doubt, *self.arrays)
-        result: Floats = worst.max(axis=(1, 2))
-        return result
+        return worst
 
 
 def workers(rows: int) -> int:

@@ -54,6 +54,26 @@ power_of_two: Any = intrinsic(_power_of_two)
 """2.0^n of an integer float n in [-1022, 1023], by its exponent bits."""
 
 
+def _bits(typing_context: Any, x: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], context.get_value_type(types.int64))
+
+    return types.int64(types.float64), codegen
+
+
+def _number(typing_context: Any, bits: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], context.get_value_type(types.float64))
+
+    return types.float64(types.int64), codegen
+
+
+bits: Any = intrinsic(_bits)
+"""The bits of a number as an integer; ordered like the numbers where these are not negative."""
+number: Any = intrinsic(_number)
+"""The number of some bits."""
+
+
 @inlined
 def exp(x: float) -> float:
     """e^x"""

@@ -191,9 +191,25 @@ def _same(a: Scalar, b: Scalar) -> bool:
 
 
 def _simplified(op: str, args: tuple[Scalar, ...]) -> Scalar | None:
-    """The value without a new node, for neutral elements and known choices."""
+    """The value without a new node, for neutral elements and known choices; a quotient by a number is a product."""
+    if op == "div" and not isinstance(args[1], Traced) and args[1] != 0 and isinstance(args[0], Traced):
+        return args[0].recorder.record("mul", args[0], 1 / args[1])
+    if op == "where" and _is_root(*args):
+        return args[0].args[0]
     rule = NEUTRAL.get(op)
     return None if rule is None else rule(*args)
+
+
+def _is_root(condition: Scalar, quotient: Scalar, other: Scalar) -> bool:
+    """Whether it is a / sqrt(a) where sqrt(a) is not 0, and else 0: sqrt(a) itself."""
+    if not (_is(other, 0) and isinstance(condition, Traced) and condition.op == "ne" and _is(condition.args[1], 0)):
+        return False
+    root = condition.args[0]
+    if not (isinstance(root, Traced) and root.op == "sqrt" and isinstance(quotient, Traced) and quotient.op == "div"):
+        return False
+    divisor = quotient.args[1]
+    safe = divisor.op == "where" and divisor.args[0] is condition and divisor.args[1] is root
+    return safe and quotient.args[0] is root.args[0]
 
 
 NEUTRAL: dict[str, Callable[..., Scalar | None]] = {

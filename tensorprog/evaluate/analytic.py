@@ -104,6 +104,9 @@ def kernels(
         blocks = _group_kernels(cross, limit, g, h, right is None and g is h, errors, step)
         for name in want:
             rows, cols = _places(g, left, outs[0]), _places(h, other, outs[1])
+            if len(pairs) == 1:  # all examples, in their order
+                result[name] = blocks[name]
+                continue
             result[name][np.ix_(rows, cols)] = blocks[name]
             if right is None and g is not h:
                 result[name][np.ix_(cols, rows)] = blocks[name].T
@@ -173,12 +176,14 @@ def _write(
         return
     slots = tape.slots[key]
     block = values[slots.at].reshape(slots.rows, slots.cols, len(i), len(j)).transpose(2, 0, 3, 1)
-    kernel[np.ix_(i, np.arange(slots.rows), j, np.arange(slots.cols))] = block
-    if symmetric and i[0] != j[0]:
-        kernel[np.ix_(j, np.arange(slots.cols), i, np.arange(slots.rows))] = block.transpose(2, 3, 0, 1)
-    elif symmetric:
-        mirrored = (block + block.transpose(2, 3, 0, 1)) / 2
-        kernel[np.ix_(i, np.arange(slots.rows), j, np.arange(slots.cols))] = mirrored
+    rows, cols = slice(i[0], i[-1] + 1), slice(j[0], j[-1] + 1)
+    mirrored = block.transpose(2, 3, 0, 1)
+    if symmetric and i[0] == j[0]:
+        kernel[rows, :, cols] = (block + mirrored) / 2
+        return
+    kernel[rows, :, cols] = block
+    if symmetric:
+        kernel[cols, :, rows] = mirrored
 
 
 def _tiles(side: int, rows: int, cols: int, symmetric: bool) -> list[tuple[Ints, Ints]]:
