@@ -20,6 +20,10 @@ from tensorprog.symbolic.tiles import cut, tiles
 
 ORDER = 128
 CHUNK = 64  # marginals at a time
+MANY = 160  # marginals from which they are interpolated
+NODES = (24, 64)
+SPREAD = 1.0  # in logarithms: deviations within a factor of e^2
+VANISHED = 4e-15
 
 
 @final
@@ -40,6 +44,40 @@ class Series:
 
 def series(f: Curve, mean: Array, deviation: Array, reach: float) -> Series:
     """The Hermite series of f(mean + deviation x) for flat arrays of laws."""
+    if len(mean) > MANY and np.ptp(mean) == 0:
+        found = _interpolated(f, float(mean[0]), deviation, reach)
+        if found is not None:
+            return found
+    return _direct(f, mean, deviation, reach)
+
+
+def _interpolated(f: Curve, mean: float, deviation: Array, reach: float) -> Series | None:
+    """The series of many deviations from those of a few: coefficients are smooth in the logarithm of the deviation.
+
+    Chebyshev interpolation; what its last coefficients hold enters the error.  None where these do not vanish.
+    """
+    logs = np.log(deviation)
+    middle, half = 0.5 * (logs.max() + logs.min()), 0.5 * np.ptp(logs)
+    if not 0 < half < SPREAD:
+        return None
+    for n in NODES:
+        angles = np.pi * (np.arange(n) + 0.5) / n
+        at = _direct(f, np.full(n, mean), np.exp(middle + half * np.cos(angles)), reach)
+        waves = np.cos(np.outer(angles, np.arange(n))) * np.where(np.arange(n) == 0, 1.0, 2.0) / n
+        chebyshev = np.concatenate([at.coefficients, at.norm[None]]) @ waves
+        last = np.abs(chebyshev[:, -3:]).sum(axis=1)
+        size = np.sqrt(np.max(at.norm))
+        if last[-1] <= VANISHED * size**2 and np.all(last[:-1] <= VANISHED * size):
+            x = np.arccos(np.clip((logs - middle) / half, -1, 1))
+            values = chebyshev @ np.cos(np.outer(np.arange(n), x))
+            rows, norm = values[:-1], values[-1]
+            rest = np.maximum(norm - (rows**2).sum(axis=0), 0.0) + 8 * EPS * norm
+            return Series(rows, rest, norm, np.full(len(x), np.max(at.error) + np.max(last[:-1])))
+    return None
+
+
+def _direct(f: Curve, mean: Array, deviation: Array, reach: float) -> Series:
+    """The series of every law by itself."""
     parts = [
         _series(f, mean[i : i + CHUNK], deviation[i : i + CHUNK], reach) for i in range(0, max(len(mean), 1), CHUNK)
     ]

@@ -6,8 +6,12 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from tensorprog.ir.expr import ONE
+from tensorprog.ir import expr as ex
+from tensorprog.ir.expr import ONE, Sym
+from tensorprog.symbolic import series as series_module
 from tensorprog.symbolic.expectation import Moments, Request, plan
+from tensorprog.symbolic.line import curve
+from tensorprog.symbolic.marginals import function_of
 
 SMOOTH = {
     "tanh": "tanh(u)",
@@ -143,3 +147,19 @@ def test_forced_tiers(tools):
     assert tools.pair("tanh(u)", "u", "closed") is None
     assert tools.pair("max(u,0)", "u", "closed").tier == "closed"
     assert tools.pair("max(u,0)", "u", "quadrature").tier == "quadrature"
+
+
+@pytest.mark.parametrize("name", ["tanh", "softplus", "abs", "atan"])
+@pytest.mark.parametrize("variances", [(0.5, 1.5), (0.01, 0.05), (20.0, 100.0)])
+def test_many_marginals_are_interpolated(name: str, variances: tuple[float, float]) -> None:
+    """The series of many variances comes from a few, to the rounding of each by itself."""
+    e = ex.call(name, Sym("u"))
+    read = function_of("u", {})
+    variance = np.random.default_rng(0).uniform(*variances, 400)
+    deviation = np.sqrt(variance)
+    f = curve(e, lambda part: read(part), -13 * deviation.max(), 13 * deviation.max())
+    found = series_module.series(f, np.zeros(400), deviation, 13.0)
+    alone = series_module.series(f, np.zeros(100), deviation[:100], 13.0)
+    size = np.sqrt(alone.norm)
+    assert np.all(np.abs(found.coefficients[:, :100] - alone.coefficients) <= 2e-14 * size)
+    assert np.all(np.abs(found.norm[:100] - alone.norm) <= 2e-14 * size**2)
