@@ -20,13 +20,17 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 def derivation(name, **params):
     """The derivation of an example, parameters as symbols."""
-    return derive(analyse(with_symbols(tensorprog.load(EXAMPLES / f"{name}.tp", **params).elaborated)))
+    return of(tensorprog.load(EXAMPLES / f"{name}.tp", **params))
 
 
-def both(name, seed=0, **params):
+def of(net):
+    """The derivation of a network, parameters as symbols."""
+    return derive(analyse(with_symbols(net.elaborated)))
+
+
+def both(net, seed=0):
     """(NNGP, NTK) of two random examples as the printed equations give them, and as the engine does."""
-    net = tensorprog.load(EXAMPLES / f"{name}.tp", **params)
-    found = derivation(name, **params)
+    found = of(net)
     sizes = default_sizes(net.program)
     inputs = _inputs(net.program, sizes, np.random.default_rng(seed))
     numbers = {k: float(v) for k, v in net.program.params if v.replace(".", "").isdigit()}
