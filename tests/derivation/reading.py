@@ -29,7 +29,7 @@ def of(net):
 
 
 def both(net, seed=0):
-    """(NNGP, NTK) of two random examples as the printed equations give them, and as the engine does."""
+    """(NNGP, NTK) of two random examples as the printed equations give them, as the engine does, and whether it sampled nothing."""
     found = of(net)
     sizes = default_sizes(net.program)
     inputs = _inputs(net.program, sizes, np.random.default_rng(seed))
@@ -43,7 +43,8 @@ def both(net, seed=0):
     reader = Reader(blocks, inputs, {**numbers, **sizes}, extents)
     printed = [reader.value(found.nngp.right), reader.value(add(*(n for _, n in found.ntk)))]
     kernels = net.kernels(inputs if len(inputs) > 1 else next(iter(inputs.values())))
-    return printed, [kernels.nngp[0, 1], kernels.ntk[0, 1]]
+    exact = kernels.nngp_se is None and kernels.ntk_se is None
+    return printed, [kernels.nngp[0, 1], kernels.ntk[0, 1]], exact
 
 
 def _inputs(program, sizes, rng):

@@ -18,28 +18,29 @@ EXACT = [
 
 @pytest.mark.parametrize("name", EXACT)
 def test_the_equations_give_the_kernels(name):
-    printed, wanted = both(tensorprog.load(EXAMPLES / f"{name}.tp"))
-    assert printed == pytest.approx(wanted, rel=1e-9, abs=1e-12)
+    printed, wanted, exact = both(tensorprog.load(EXAMPLES / f"{name}.tp"))
+    assert exact and printed == pytest.approx(wanted, rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("params", [{"depth": 7}, {"depth": 2}, {"depth": 1}, {"depth": 4, "phi": "gelu", "sb": 0}])
 def test_at_other_depths(params):
-    printed, wanted = both(tensorprog.load(EXAMPLES / "mlp.tp", **params))
-    assert printed == pytest.approx(wanted, rel=1e-9)
+    printed, wanted, exact = both(tensorprog.load(EXAMPLES / "mlp.tp", **params))
+    assert exact and printed == pytest.approx(wanted, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["transformer", "layernorm", "resnet"])
 def test_deep_blocks(name):
     """Several layers of several kinds of quantities."""
-    printed, wanted = both(tensorprog.load(EXAMPLES / f"{name}.tp", depth=3))
-    assert printed == pytest.approx(wanted, rel=1e-9)
+    printed, wanted, exact = both(tensorprog.load(EXAMPLES / f"{name}.tp", depth=3))
+    assert exact and printed == pytest.approx(wanted, rel=1e-9)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10, deadline=None, derandomize=True)
 @given(programs(SMOOTH))
 def test_programs_put_together_at_random(text):
     """Residual branches, gates, tied matrices, transposes in any order; smooth, as kinks of products cost digits."""
     net = tensorprog.load(text)
     assume(not of(net).sampled)
-    printed, wanted = both(net)
+    printed, wanted, exact = both(net)
+    assume(exact)
     assert printed == pytest.approx(wanted, rel=1e-6, abs=1e-9)
