@@ -29,7 +29,7 @@ def of(net):
 
 
 def both(net, seed=0):
-    """(NNGP, NTK) of two random examples as the printed equations give them, as the engine does, and whether it sampled nothing."""
+    """(NNGP, NTK) of two random examples, as printed and as the engine has them, and whether it sampled nothing."""
     found = of(net)
     sizes = default_sizes(net.program)
     inputs = _inputs(net.program, sizes, np.random.default_rng(seed))
