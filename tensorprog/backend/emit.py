@@ -16,6 +16,7 @@ from typing import final
 from tensorprog.backend.combine import Form
 from tensorprog.backend.formula import ordered
 from tensorprog.backend.lower import Expect
+from tensorprog.backend.series import SOURCE
 from tensorprog.backend.trace import Scalar, Traced
 
 SETTLED = 1e-10
@@ -60,6 +61,7 @@ HEAD = '''"""Generated from the equations of a limit."""
 
 import math
 
+import numpy as np
 from numba import njit
 
 from tensorprog.backend import special
@@ -135,6 +137,11 @@ def {name}(S, F, W, L, R, ii, jj, ni, nj, index, coef, lo, hi):
 {_lines([f"W[{first_error + n}] = max(W[{first_error + n}], special.number({w}))" for n, w in enumerate(worst)], 4)}
 """
     return Kind(name, body, len(rows))
+
+
+def series_kind() -> Kind:
+    """Hermite series (`series`)"""
+    return Kind("series", SOURCE, 8)
 
 
 def _judged(expect: Expect, names: dict[int, str]) -> list[str]:

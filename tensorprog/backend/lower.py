@@ -2,6 +2,7 @@
 
     Given    S[out]   = inner product of data
     Expect   S[outs]  = E_1, ..., E_n at the same arguments
+    Mehler   S[out]   = a Hermite series of both sides (`series`)
     Sum      S[out]  += coef * product of operands
 
 S holds the slots of the pair, L and R what is known of the left and of the right example (`rows`).  Expectations get
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from tensorprog.backend.formula import Arguments, frontier, recorded
 from tensorprog.backend.rows import Rows
+from tensorprog.backend.series import Marginal, marginals_of, params_of
 from tensorprog.backend.trace import NotTraceable, Recorder, Scalar, Traced
 from tensorprog.evaluate.blocks import (
     Block,
@@ -87,12 +89,26 @@ class Expect:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Mehler:
+    """S[out] = the series of rows left[k] and right[k], `strides` apart, at the covariance in S[cross]."""
+
+    out: Ints
+    cross: Ints
+    left: Ints
+    right: Ints
+    strides: tuple[int, int]
+    expectation: Expectation
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Lowered:
     """The instructions, the number of slots, where the slots of a key start, and the rows of both sides."""
 
     sums: tuple[Sum, ...]
     given: tuple[Given, ...]
     expects: tuple[Expect, ...]
+    mehlers: tuple[Mehler, ...]
     size: int
     start: Mapping[Key, int]
     left: Rows
@@ -113,6 +129,7 @@ class _Lowering:
     sums: list[Sum] = field(default_factory=list)
     given: list[Given] = field(default_factory=list)
     asked: list[tuple[GroupValue, int, int]] = field(default_factory=list)  # (group, first virtual slot, entries)
+    mehlers: list[Mehler] = field(default_factory=list)
     virtual: int = 0
 
     def __post_init__(self) -> None:
@@ -127,7 +144,7 @@ class _Lowering:
         self.real = np.zeros(self.virtual, dtype=np.int64)
         expects = tuple(self._expects())
         sums = tuple(Sum(s.out, s.coef, tuple(self._settled(o) for o in s.operands)) for s in self.sums)
-        return Lowered(sums, tuple(self.given), expects, self.size, self.start, *self.sides)
+        return Lowered(sums, tuple(self.given), expects, tuple(self.mehlers), self.size, self.start, *self.sides)
 
     def _settled(self, operand: Operand) -> Operand:
         """The operand with the slots of expectations in the place of virtual ones."""
@@ -227,7 +244,34 @@ class _Lowering:
             chosen = np.flatnonzero(((outs > 0) == pattern[:, None]).all(axis=0))
             used = np.flatnonzero(pattern)
             inputs = {n: Operand(members[0][0].rows[n].where, unique[chosen, c]) for c, n in enumerate(names)}
-            yield self._expect(members[0][0], inputs, [kinds[k] for k in used], [outs[k, chosen] for k in used])
+            found = {k: marginals_of(kinds[k]) for k in used}
+            for k, sides in found.items():
+                if sides is not None:
+                    self.mehlers.append(self._mehler(members[0][0], inputs, kinds[k], sides, outs[k, chosen]))
+            rest = [k for k in used if found[k] is None]
+            if rest:
+                yield self._expect(members[0][0], inputs, [kinds[k] for k in rest], [outs[k, chosen] for k in rest])
+
+    def _mehler(
+        self, form: _Form, inputs: Mapping[str, Operand], e: Expectation, sides: tuple[Marginal, Marginal], out: Ints
+    ) -> Mehler:
+        starts, strides = [], []
+        for s, where in enumerate(("left", "right")):
+            if not params_of(sides[s]) <= set(form.fixed):
+                raise NotTraceable("a parameter inside a function that is integrated numerically")
+            own = {n: o.rows for n, o in inputs.items() if o.where == where}
+            combos, place = _distinct(list(own.values()), len(out))
+            entries = len(combos[0])
+            values: dict[str, Ints | float] = {**form.fixed, **dict(zip(own, combos, strict=True))}
+            second = values[f"s{s}{s}"]
+            if isinstance(second, float):
+                raise NotTraceable("a constant argument")
+            params = {n: v for n, v in values.items() if n in form.params}
+            start = self.sides[s].series(sides[s], values[f"m{s}"], second, params, entries)
+            starts.append(start + place)
+            strides.append(entries)
+        cross = inputs["s01"].rows if "s01" in inputs else np.zeros(len(out), dtype=np.int64)
+        return Mehler(out, cross, starts[0], starts[1], (strides[0], strides[1]), e)
 
     def _expect(
         self, form: _Form, inputs: Mapping[str, Operand], kinds: Sequence[Expectation], outs: Sequence[Ints]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tensorprog.backend.build import is_built, load
 from tensorprog.backend.combine import Combination, combined
-from tensorprog.backend.emit import Kind, combination_kind, expect_kind, module
+from tensorprog.backend.emit import Kind, combination_kind, expect_kind, module, series_kind
 from tensorprog.backend.lower import Given, Lowered, lower
 from tensorprog.evaluate.blocks import Key
 from tensorprog.evaluate.execute import Run
@@ -106,6 +106,7 @@ def compiled(tape: Tape, keys: Sequence[Key]) -> Machine:
     lowered = lower(tape)
     wanted = {k: lowered.start[k] + np.arange(tape.slots[k].size) for k in keys}
     inputs = [o.rows for e in lowered.expects for _, o in e.known if o.where == "own"]
+    inputs += [m.cross for m in lowered.mehlers]
     kept = np.concatenate([*wanted.values(), *inputs])
     kinds: list[Kind] = []
     entries: list[tuple[int, Ints, Ints, Any]] = []  # (rank, out, index, coef) of every kind
@@ -115,6 +116,11 @@ def compiled(tape: Tape, keys: Sequence[Key]) -> Machine:
         index = np.stack([*e.outs, *(o.rows for _, o in e.known)], axis=1)
         _collect(kinds, entries, kind, 0, e.outs[0], index, np.zeros((len(index), 0)))
         expectations += e.expectations
+    for m in lowered.mehlers:
+        same = (np.full(len(m.out), n) for n in (*m.strides, len(expectations)))
+        index = np.stack([m.out, m.cross, m.left, m.right, *same], axis=1)
+        _collect(kinds, entries, series_kind(), 0, m.out, index, np.zeros((len(index), 0)))
+        expectations.append(m.expectation)
     combinations = combined(lowered.sums, kept, lowered.size)
     for c in combinations:
         index = np.stack([c.out, *(r for rows in c.rows for r in rows)], axis=1)
@@ -146,6 +152,7 @@ def _levels(lowered: Lowered, combinations: Sequence[Combination]) -> Ints:
         if where == "own"
     ]
     edges += [(o.rows, out) for e in lowered.expects for out in e.outs for _, o in e.known if o.where == "own"]
+    edges += [(m.cross, m.out) for m in lowered.mehlers]
     return levels(lowered.size, [(a[a > 0], b[a > 0]) for a, b in edges])
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.backend.formula import interpreted
+from tensorprog.backend.series import COUNT, Marginal, SeriesRows
 from tensorprog.backend.trace import Traced
 from tensorprog.evaluate.blocks import Factor, Key
 from tensorprog.evaluate.execute import Run
@@ -95,6 +96,12 @@ class Rows:
         """The rows of nodes, [entries] each."""
         start = self._add(len(nodes) * entries, lambda at: FormulaRows(at, nodes, inputs, entries))
         return [start + k * entries + np.arange(entries) for k in range(len(nodes))]
+
+    def series(
+        self, marginal: Marginal, mean: Ints | float, second: Ints, params: Mapping[str, Ints | float], entries: int
+    ) -> int:
+        """The first row of the series of a function at many arguments."""
+        return self._add(COUNT * entries, lambda at: SeriesRows(at, marginal, mean, second, params, entries))
 
     def factor(self, factor: Factor, entries: int) -> Ints:
         """The rows of a factor."""

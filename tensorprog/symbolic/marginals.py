@@ -153,6 +153,11 @@ def _marginal(c: Curve, mean: Array, variance: Array, reach: float) -> Series:
     return Series(rows, rest, np.where(dead, values**2, found.norm), error)
 
 
+def reduced(side: Side, mean: Array, variance: Array, reach: float, params: Mapping[str, Any]) -> Series:
+    """The series of a function for flat arrays of laws."""
+    return _marginal(curve_of(side, mean, np.sqrt(variance), reach, params), mean, variance, reach)
+
+
 def _redone(
     sides: tuple[Side, Side],
     law: Pair,

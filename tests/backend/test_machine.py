@@ -44,6 +44,17 @@ def test_equals_arrays(name: str, shape: tuple[int, ...], params: Any, monkeypat
     assert {r.expectation for r in fast.report.rows} == {r.expectation for r in slow.report.rows}
 
 
+@pytest.mark.parametrize(("name", "shape", "params"), [("mlp", (5,), {"phi": "tanh"}), ("mlp", (5,), {"phi": "swish"})])
+def test_series_equal_arrays(name: str, shape: tuple[int, ...], params: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Expectations by Hermite series, to the accuracy of quadrature."""
+    net = tensorprog.load(EXAMPLES / f"{name}.tp", **params)
+    x = np.random.default_rng(5).normal(size=(40, *shape))
+    x[1], x[2], x[3] = x[0], -x[0], 1e-3 * x[3]
+    fast, slow = (kernels(net, x, worth, monkeypatch) for worth in (0, 1 << 60))
+    for a, b in ((fast.nngp, slow.nngp), (fast.ntk, slow.ntk)):
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-13 * np.abs(b).max())
+
+
 def test_groups_of_different_length(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sequences of two lengths: every pair of lengths is a program of its own."""
     net = tensorprog.load(EXAMPLES / "rnn.tp")

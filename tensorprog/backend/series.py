@@ -1,0 +1,150 @@
+"""Expectations by Hermite series, as rows of the two examples and one instruction.
+
+    E[f(u) g(v)] = sum_k f_k g_k rho^k          (`symbolic.series`)
+
+The coefficients of f belong to the left example, those of g to the right one; what is left for a pair is a polynomial
+in its correlation.  Entries that the series does not resolve are in doubt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorprog.evaluate.execute import Run
+from tensorprog.ir import expr as ex
+from tensorprog.ir.tables import Ints
+from tensorprog.symbolic.absorb import Absorbed
+from tensorprog.symbolic.expectation import Expectation, Moved, Numerical
+from tensorprog.symbolic.marginals import ACCEPT, FLOOR, Side, reach_of, reduced
+from tensorprog.symbolic.orthant import ratio
+from tensorprog.symbolic.series import ORDER
+
+Floats = NDArray[np.float64]
+HALF = 3e-9
+"""A tail of a series below it, relative to the norm, is negligible times another one."""
+EXTRA = 6
+"""Rows beside the coefficients: those of `Marginal`."""
+COUNT = ORDER + 1 + EXTRA
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Marginal:
+    """One side: the function of a Gaussian symbol, and the affine map of its argument."""
+
+    side: Side
+    map: Absorbed
+    reach: float
+
+
+def marginals_of(e: Expectation) -> tuple[Marginal, Marginal] | None:
+    """The sides of an expectation that is a series; None for any other."""
+    maps = (e.left, e.right) if isinstance(e, Moved) else (Absorbed(ex.ONE), Absorbed(ex.ONE))
+    inner = e.inner if isinstance(e, Moved) else e
+    if not isinstance(inner, Numerical) or inner.rule.factors is None or len(inner.rule.factors) != 2:
+        return None
+    (i, f), (j, g) = inner.rule.factors
+    request = inner.request
+    if (i, j) != (0, 1) or len(request.left_args) != 1 or len(request.right_args) != 1 or f.points or g.points:
+        return None
+    reach = max(reach_of(f.regular), reach_of(g.regular))
+    sides = Side(f.regular, inner.rule.args[0]), Side(g.regular, inner.rule.args[1])
+    return Marginal(sides[0], maps[0], reach), Marginal(sides[1], maps[1], reach)
+
+
+def params_of(m: Marginal) -> frozenset[str]:
+    """The parameters inside the function itself, which must be numbers here."""
+    return ex.symbols(m.side.e) - {m.side.arg}
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SeriesRows:
+    """Row start + k * entries + entry: coefficient k; after them sign / deviation, mean, root of the norm, root of the
+    rest, error, and the order from which the coefficients are negligible."""
+
+    start: int
+    marginal: Marginal
+    mean: Ints | float
+    second: Ints
+    params: Mapping[str, Ints | float]
+    entries: int
+
+    def fill(self, rows: Floats, run: Run) -> None:
+        """See `rows.Recipe`."""
+        params = {name: rows[at] if isinstance(at, np.ndarray) else at for name, at in self.params.items()}
+        second = rows[self.second]
+        mean = rows[self.mean] if isinstance(self.mean, np.ndarray) else np.full_like(second, self.mean)
+        variance = second - mean**2
+        slope, moved = self.marginal.map.law(mean, params)
+        slope = np.broadcast_to(slope, second.shape)
+        factor = slope**self.marginal.map.power
+        fixed = {name: float(at) for name, at in self.params.items() if not isinstance(at, np.ndarray)}
+        found = reduced(self.marginal.side, moved.ravel(), (slope**2 * variance).ravel(), self.marginal.reach, fixed)
+        shape = second.shape
+        coefficients = found.coefficients.reshape(-1, *shape) * factor
+        size = np.abs(factor)
+        extra = (
+            np.sign(slope) * ratio(np.ones(()), np.sqrt(variance)),
+            mean,
+            np.sqrt(found.norm).reshape(shape) * size,
+            np.sqrt(found.rest).reshape(shape) * size,
+            found.error.reshape(shape) * size,
+            _length(coefficients),
+        )
+        block = np.concatenate([coefficients, np.stack(extra)])
+        rows[self.start : self.start + block.shape[0] * self.entries] = block.reshape(-1, shape[-1])
+
+
+def _length(coefficients: Floats) -> Floats:
+    """The order from which on the coefficients are negligible, for every marginal."""
+    tails = np.sqrt(np.cumsum((coefficients**2)[::-1], axis=0)[::-1])
+    return np.asarray((tails > HALF * tails[0]).sum(axis=0), dtype=np.float64)
+
+
+def _power(n: int) -> list[str]:
+    """Lines that make y = r^n by squaring, from r."""
+    lines = ["y = r"]
+    for bit in bin(n)[3:]:
+        lines += ["y = y * y"] + (["y = y * r"] if bit == "1" else [])
+    return lines
+
+
+SOURCE = f"""
+@njit(**OPTIONS)
+def series(S, F, W, L, R, ii, jj, ni, nj, index, coef, lo, hi):
+    rho, total = np.empty(nj), np.empty(nj)
+    for k in range(lo, hi):
+        o, c, a, b, p, q, w = index[k, 0], index[k, 1], index[k, 2], index[k, 3], index[k, 4], index[k, 5], index[k, 6]
+        n, m = a + {ORDER + 1} * p, b + {ORDER + 1} * q
+        long, worst = 0.0, 0
+        for j in range(nj):
+            long = max(long, R[m + 5 * q, jj + j])
+        for i in range(ni):
+            x, mean = L[n, ii + i], L[n + p, ii + i]
+            norm, rest, error = L[n + 2 * p, ii + i], L[n + 3 * p, ii + i], L[n + 4 * p, ii + i]
+            for j in range(nj):
+                r = (S[c, i, j] - mean * R[m + q, jj + j]) * x * R[m, jj + j]
+                rho[j] = max(min(r, 1.0), -1.0)
+                total[j] = 0.0
+            for t in range(int(max(long, L[n + 5 * p, ii + i])) - 1, -1, -1):
+                f = L[a + t * p, ii + i]
+                for j in range(nj):
+                    total[j] = total[j] * rho[j] + f * R[b + t * q, jj + j]
+            for j in range(nj):
+                r = abs(rho[j])
+                {"; ".join(_power(ORDER + 1))}
+                cross = norm * R[m + 2 * q, jj + j]
+                e = y * rest * R[m + 3 * q, jj + j] + 3.6e-15 * cross
+                e += error * R[m + 2 * q, jj + j] + norm * R[m + 4 * q, jj + j]
+                good = e <= max({ACCEPT} * abs(total[j]), {FLOOR} * cross)
+                worst = max(worst, special.bits(e if good else 0.0))
+                S[o, i, j] = total[j]
+                F[i, j] += 0.0 if good else 1.0
+        W[w] = max(W[w], special.number(worst))
+"""
