@@ -30,6 +30,8 @@ HALF = 3e-9
 EXTRA = 6
 """Rows beside the coefficients: those of `Marginal`."""
 COUNT = ORDER + 1 + EXTRA
+UNROLLED = 8
+"""Coefficients taken at a time, so that sums stay in registers."""
 
 
 @final
@@ -115,8 +117,20 @@ def _power(n: int) -> list[str]:
     return lines
 
 
+def _horner(unrolled: int) -> list[str]:
+    """Lines that take `unrolled` coefficients, from order t + unrolled - 1 down to t, into the sums."""
+    lines = [f"f{n} = L[a + (t + {n}) * p, ii + i]" for n in range(unrolled)]
+    lines += ["for j in range(nj):", "    r, y = rho[j], total[j]"]
+    lines += [f"    y = y * r + f{n} * R[b + (t + {n}) * q, jj + j]" for n in reversed(range(unrolled))]
+    return [*lines, "    total[j] = y"]
+
+
+def _indented(lines: list[str], indent: int) -> str:
+    return "\n".join(" " * indent + line for line in lines)
+
+
 SOURCE = f"""
-@njit(**OPTIONS)
+@njit(fastmath={{"contract"}}, **OPTIONS)
 def series(S, F, W, L, R, ii, jj, ni, nj, index, coef, lo, hi):
     rho, total = np.empty(nj), np.empty(nj)
     for k in range(lo, hi):
@@ -128,14 +142,18 @@ def series(S, F, W, L, R, ii, jj, ni, nj, index, coef, lo, hi):
         for i in range(ni):
             x, mean = L[n, ii + i], L[n + p, ii + i]
             norm, rest, error = L[n + 2 * p, ii + i], L[n + 3 * p, ii + i], L[n + 4 * p, ii + i]
+            most = 0
             for j in range(nj):
                 r = (S[c, i, j] - mean * R[m + q, jj + j]) * x * R[m, jj + j]
-                rho[j] = max(min(r, 1.0), -1.0)
+                r = max(min(r, 1.0), -1.0)
+                rho[j] = r
                 total[j] = 0.0
-            for t in range(int(max(long, L[n + 5 * p, ii + i])) - 1, -1, -1):
-                f = L[a + t * p, ii + i]
-                for j in range(nj):
-                    total[j] = total[j] * rho[j] + f * R[b + t * q, jj + j]
+                most = max(most, special.bits(abs(r)))
+            order = _order(max(long, L[n + 5 * p, ii + i]), special.number(most))
+            for t in range(order - {UNROLLED}, -1, -{UNROLLED}):
+{_indented(_horner(UNROLLED), 16)}
+            for t in range(order % {UNROLLED} - 1, -1, -1):
+{_indented(_horner(1), 16)}
             for j in range(nj):
                 r = abs(rho[j])
                 {"; ".join(_power(ORDER + 1))}
@@ -147,4 +165,12 @@ def series(S, F, W, L, R, ii, jj, ni, nj, index, coef, lo, hi):
                 S[o, i, j] = total[j]
                 F[i, j] += 0.0 if good else 1.0
         W[w] = max(W[w], special.number(worst))
+
+
+@njit(**OPTIONS)
+def _order(long, rho):
+    # terms beyond it are below 1e-17 of the norms, since |rho|^order is, or the coefficients are
+    if rho < 1e-300:
+        return 1
+    return int(min(long, {ORDER + 1} if rho > 0.999 else 1 + 39.2 / -math.log(rho)))
 """
