@@ -1,4 +1,4 @@
-"""Plackett's integral for two half-lines at complex thresholds, one entry at a time.
+"""Plackett's integral for two half-lines at complex thresholds or with a weight, one entry at a time.
 
     int over angles up to arcsin r of exp(log - (h^2 + k^2 - 2 h k sin t) / (2 cos^2 t)) / (2 pi)
 
@@ -20,6 +20,7 @@ from tensorprog.symbolic.orthant import Array
 EPS = float(np.finfo(float).eps)
 TOLERANCE = 2e-15
 PANELS = 200
+STEPS = 30  # halvings of panels towards a crest
 
 
 @compiled
@@ -71,3 +72,36 @@ def _panel(a: float, b: float, gap: complex, both: complex, log: complex) -> tup
     if size > 0:
         error = size * min(1.0, (200 * error / size) ** 1.5)
     return half * fine, error + 4 * EPS * (size + half * rounding)
+
+
+@compiled
+def ridges(h: Array, k: Array, r: Array, d: Array, log: Array) -> tuple[Array, Array]:
+    """Real integrals of arrays [N]: angles from 0 to arcsin r where r > 0, from -pi / 2 where r < 0; and errors."""
+    value, error = np.zeros(len(h)), np.zeros(len(h))
+    for i in range(len(h)):
+        if r[i] != 0.0 and d[i] > 0.0:
+            value[i], error[i] = ridge(h[i], k[i], r[i], d[i], log[i])
+    return value, error
+
+
+@compiled
+def ridge(h: float, k: float, r: float, d: float, log: float) -> tuple[float, float]:
+    """Panels shrink geometrically towards both ends and towards the crest, sin t = h / k or k / h."""
+    end = math.atan2(math.sqrt(d), abs(r))
+    low, high = (end, 0.5 * math.pi) if r >= 0 else (0.0, end)
+    side = math.copysign(1.0, r)
+    gap, both = complex(0.5 * (h - side * k) ** 2), complex(side * h * k)
+    crest = low
+    if h != 0.0 and k != 0.0:
+        crest = min(max(low, math.acos(min(1.0, max(0.0, side * min(h / k, k / h))))), high)
+    value, error = 0.0, 0.0
+    for a, b in ((low, crest), (crest, high)):
+        if a == b:
+            continue
+        for anchor, other in ((a, 0.5 * (a + b)), (b, 0.5 * (a + b))):
+            far = other
+            for m in range(STEPS + 1):
+                near = anchor + (far - anchor) * 0.5 if m < STEPS else anchor
+                v, e = _panel(min(near, far), max(near, far), gap, both, complex(log))
+                value, error, far = value + v.real, error + e, near
+    return value / (2 * math.pi), error / (2 * math.pi)

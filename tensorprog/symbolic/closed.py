@@ -11,6 +11,7 @@ Waves (sin, cos) are exponentials with imaginary w (`waves`), under at most two 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, final
@@ -20,10 +21,10 @@ import numpy as np
 from tensorprog.ir.expr import Expr
 from tensorprog.symbolic.enlarge import enlarge
 from tensorprog.symbolic.gates import Group, groups
-from tensorprog.symbolic.law import Gates, Law
+from tensorprog.symbolic.law import Gates, Law, united
 from tensorprog.symbolic.moments import Moments, joint_lists
 from tensorprog.symbolic.normal import normal_form
-from tensorprog.symbolic.orthant import EPS, Array
+from tensorprog.symbolic.orthant import EPS, Array, is_array
 from tensorprog.symbolic.pieces import NotClosed
 from tensorprog.symbolic.poly import Powers
 from tensorprog.symbolic.tiles import cut, tiles
@@ -33,6 +34,8 @@ from tensorprog.symbolic.weights import Params, monomials
 
 MOST_GATES = 4
 MOST_WAVE_GATES = 2
+LARGE = 12.0  # exp of it times the rounding error is what closed forms may lose
+Moment = Callable[[Powers, Gates], tuple[Array, Array]]  # a moment and its absolute error
 
 
 @final
@@ -104,14 +107,50 @@ def _pair(law: Law, log: Array, a: Group, b: Group, params: Params) -> tuple[Arr
     if a.wave or b.wave:
         return wave_pair(law, log, a, b, params)
     enlarged, gates = enlarge(law, a, b, params)
-    mass = np.exp(log)
+    heavy = log > LARGE
+    apart = 0 < len(gates) <= 2 and is_array(heavy) and np.any(heavy)
+    moment = _divided(heavy, enlarged, log) if apart else _plain(enlarged, log)
     value, error = np.zeros(()), np.zeros(())
     for powers, weight in monomials(a, b, params, len(enlarged.mean)):
-        moment = enlarged.expect(powers, gates)
-        scale = np.abs(moment) if _is_sharp(enlarged, powers, gates) else enlarged.scale(powers, gates)
-        value = value + weight * mass * moment
-        error = error + np.abs(weight) * mass * scale * ((4 + np.abs(log)) * EPS + enlarged.doubt())
+        v, e = moment(powers, gates)
+        value, error = value + weight * v, error + np.abs(weight) * e
     return value, error
+
+
+def _plain(law: Law, log: Array) -> Moment:
+    """exp(log) times the moments of a law."""
+    mass = np.exp(log)
+
+    def moment(powers: Powers, gates: Gates) -> tuple[Array, Array]:
+        value = law.expect(powers, gates)
+        scale = np.abs(value) if _is_sharp(law, powers, gates) else law.scale(powers, gates)
+        return mass * value, mass * scale * ((4 + np.abs(log)) * EPS + law.doubt())
+
+    return moment
+
+
+def _divided(heavy: Array, law: Law, log: Array) -> Moment:
+    """The same; where exp(log) is large and the gates are far out, the two exponents are joined before exp."""
+    shape = np.broadcast_shapes(heavy.shape, law.shape)
+    mask, log = np.broadcast_to(heavy, shape), np.broadcast_to(log, shape)
+    parts = _joined(law.part(mask, log[mask]), log[mask]), _plain(law.part(~mask), log[~mask])
+
+    def moment(powers: Powers, gates: Gates) -> tuple[Array, Array]:
+        (v, e), (w, f) = (part(powers, gates) for part in parts)
+        return united(mask, v, w), united(mask, e, f)
+
+    return moment
+
+
+def _joined(law: Law, log: Array) -> Moment:
+    """Moments of a law that has the log itself."""
+
+    def moment(powers: Powers, gates: Gates) -> tuple[Array, Array]:
+        value, mass = law.expect(powers, gates), law.expect((0,) * len(powers), gates)
+        size = np.abs(value) + law.spread(powers) * np.abs(mass)
+        return value, size * (8 + 4 * np.abs(log)) * EPS + law.spread(powers) * law.doubt()
+
+    return moment
 
 
 def _is_sharp(law: Law, powers: Powers, gates: Gates) -> bool:

@@ -49,7 +49,7 @@ class Law:
     """x ~ N(mean, cov), lists of arrays that broadcast, followed by `noisy` variables made of them.
 
     `whole`: the law and the index of the variable that has been set to 0 in it.  With `log` the measure is
-    exp(log) times the normal one, and mean and log may be complex (a tilt by a wave): then at most two gates.
+    exp(log) times the normal one, under at most two gates; mean and log may be complex (a tilt by a wave).
     """
 
     __slots__ = ("cov", "log", "mean", "_doubt", "_given", "_minors", "_moments", "_noisy", "_parts", "_whole")
@@ -107,7 +107,7 @@ class Law:
         """The absolute errors of the integrals behind the probabilities asked for so far, relative to `scale`."""
         total = sum((law.doubt() for law in self._given.values()), start=self._doubt)
         for mask, tied, rest in self._parts.values():
-            total = total + _united(mask, tied.doubt(), rest.doubt())
+            total = total + united(mask, tied.doubt(), rest.doubt())
         return orthant.array(total)
 
     def _expect(self, powers: Powers, gates: Gates) -> Array:
@@ -170,6 +170,11 @@ class Law:
     def _height(self, i: int) -> Array:
         """The density of x_i at 0."""
         return orthant.ratio(self._density(i), np.sqrt(self.cov[i][i]))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The common shape of the entries."""
+        return np.broadcast_shapes(*(np.shape(x) for x in (*self.mean, *(c for row in self.cov for c in row))))
 
     @property
     def _size(self) -> int:
@@ -321,11 +326,10 @@ class Law:
     def _merged(self, g: Gate, k: Gate, mask: Array, powers: Powers, gates: Gates) -> Array:
         """The moment, with g and k as one half-line or an interval where `mask` holds."""
         if (g, k) not in self._parts:
-            laws = (mask, *self.mean, *(c for row in self.cov for c in row))
-            mask = np.broadcast_to(mask, np.broadcast_shapes(*map(np.shape, laws)))
-            self._parts[g, k] = (mask, self._at(mask), self._at(~mask))
+            mask = np.broadcast_to(mask, np.broadcast_shapes(mask.shape, self.shape))
+            self._parts[g, k] = (mask, self.part(mask), self.part(~mask))
         mask, tied, rest = self._parts[g, k]
-        return _united(mask, tied._one_line(g, k, powers, gates), rest.expect(powers, gates))
+        return united(mask, tied._one_line(g, k, powers, gates), rest.expect(powers, gates))
 
     def _one_line(self, g: Gate, k: Gate, powers: Powers, gates: Gates) -> Array:
         """The moment where the variables of g and k are equal or opposite up to their means."""
@@ -343,16 +347,16 @@ class Law:
         steps = tuple((i, "H") if (i, kind) == gate else (i, kind) for i, kind in gates)
         return orthant.array(2 * self.expect(powers, steps) - self.expect(powers, _without(gates, gate)))
 
-    def _at(self, mask: Array) -> Law:
-        """The law of the entries where `mask` holds."""
+    def part(self, mask: Array, log: Array | None = None) -> Law:
+        """The law of the entries where `mask` holds; `log` for its measure."""
 
         def pick(x: Any) -> Any:
             return x if isinstance(x, float) else np.broadcast_to(x, mask.shape)[mask]
 
         n = range(self._size)
         noisy = [Noisy(y.base, pick(y.sign), pick(y.const), pick(y.noise)) for y in self._noisy]
-        whole = (self._whole[0]._at(mask), self._whole[1]) if self._whole else None
-        return Law([pick(self.mean[i]) for i in n], [[pick(self.cov[i][j]) for j in n] for i in n], noisy, whole)
+        whole = (self._whole[0].part(mask), self._whole[1]) if self._whole else None
+        return Law([pick(self.mean[i]) for i in n], [[pick(self.cov[i][j]) for j in n] for i in n], noisy, whole, log)
 
     def _sharpened(self, value: Array, powers: Powers, gates: Gates) -> Array:
         """The wedge form for two zero-mean steps on the variables themselves, near rho = -1."""
@@ -388,7 +392,7 @@ def _covariances(cov: Sequence[Sequence[Array]], noisy: Sequence[Noisy]) -> list
     return total
 
 
-def _united(mask: Array, inside: Array, outside: Array) -> Array:
+def united(mask: Array, inside: Array, outside: Array) -> Array:
     """The array with `inside` where `mask` holds and `outside` elsewhere."""
     total = np.empty(mask.shape)
     total[mask], total[~mask] = inside, outside
