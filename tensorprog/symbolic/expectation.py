@@ -76,8 +76,6 @@ class Closed:
 
     def describe(self) -> str:
         """The closed form at zero mean (see `formula`)."""
-        if self.sums.most_gates > 2:
-            return f"closed form: {len(self.sums.left) * len(self.sums.right)} Gaussian moments under half-lines"
         return closed_text(self.sums.left, self.sums.right, self.sums.sizes)
 
     def evaluate(self, moments: Moments, params: Mapping[str, Any]) -> tuple[Array, Array]:

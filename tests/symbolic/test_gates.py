@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from tensorprog.ir.expr import ONE
+from tensorprog.errors import TensorProgError
+from tensorprog.ir.expr import ONE, differentiate
 from tensorprog.symbolic.expectation import Moments, Request, plan
 
 GATED = {
@@ -122,6 +123,44 @@ def test_maximum_of_affine_forms(tools):
     back = np.linalg.inv(a[:2, :2])
     right = pair_value(tools, f"max(u,v)*step({back[0, 0]}*u+{back[0, 1]}*(v+1))", direct)
     assert left == pytest.approx(right, rel=1e-12)
+
+
+@pytest.mark.parametrize("text", ["u*normcdf(u)*step(u)", "u^2*normcdf(u)*gt(u,-1)", "step(u)*step(u+1)*normcdf(u)"])
+def test_price_under_gates(tools, text):
+    """d/dc E[f f] = E[f' f'], point masses of the steps included."""
+    slope = differentiate(tools.parse(text), "u")
+    derivative = plan(Request(slope, ("u",), slope, ("u",)))
+    assert derivative.tier == "closed"
+    wanted = central_difference(lambda c: float(tools.pair(text, text).evaluate(tools.moments(1.0, 1.3, c), {})[0]))
+    assert float(derivative.evaluate(tools.moments(1.0, 1.3, 0.5), {})[0]) == pytest.approx(wanted, rel=1e-9)
+
+
+@pytest.mark.parametrize("text", ["max(u,0)*max(v,0)", "max(u,v)*step(u)", "abs(u-v)*sign(u)"])
+def test_price_of_several_arguments(tools, text):
+    """d/d Cov(u, v') E[f f] = E[df/du df/dv']."""
+    f = tools.parse(text)
+
+    def moments(c):
+        cov = np.array([[1, 0.3, 0.5, c], [0.3, 1, 0.1, 0.4], [0.5, 0.1, 1, 0.3], [c, 0.4, 0.3, 1]])
+        return Moments(np.zeros(2), cov[:2, :2], np.zeros(2), cov[2:, 2:], cov[:2, 2:])
+
+    request = Request(differentiate(f, "u"), ("u", "v"), differentiate(f, "v"), ("u", "v"))
+    wanted = central_difference(lambda c: pair_value(tools, text, moments(c)))
+    assert float(plan(request).evaluate(moments(0.5), {})[0]) == pytest.approx(wanted, rel=1e-8)
+
+
+@pytest.mark.parametrize("text", ["step(u)", "u^2*normcdf(u)*gt(u,-1)"])
+def test_jumps_have_no_tangent_kernel_at_equal_inputs(tools, text):
+    """The product of two point masses at one place."""
+    slope = differentiate(tools.parse(text), "u")
+    with pytest.raises(TensorProgError, match="diverges"):
+        plan(Request(slope, ("u",), slope, ("u",))).evaluate(tools.moments(1.0, 1.0, 1.0), {})
+
+
+def central_difference(value, at=0.5, h=1e-4):
+    """To fourth order."""
+    low, below, above, high = (value(at + k * h) for k in (-2, -1, 1, 2))
+    return (low - 8 * below + 8 * above - high) / (12 * h)
 
 
 def test_a_moment_of_four_gates_is_quick(tools):
