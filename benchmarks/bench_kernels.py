@@ -1,0 +1,79 @@
+"""Kernels of fully connected networks beside neural-tangents, on the same inputs, in the same run.
+
+    python -m benchmarks.bench_kernels --peer PYTHON [--n 3000]
+
+PYTHON is the interpreter of an environment with neural-tangents (tests/oracles/README.md says how to make one).  Prints the
+median time of both, their ratio, and how far the results are apart, relative to the largest entry; float64.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+import tensorprog
+
+HERE = Path(__file__).parent
+WORKS = [(3, "relu"), (10, "relu"), (3, "erf"), (3, "gelu"), (3, "tanh"), (3, "swish")]
+INPUTS = 784
+
+
+def ours(x: np.ndarray, depth: int, phi: str) -> tuple[float, float, np.ndarray, np.ndarray]:
+    """(first time, median of three later ones, NNGP, NTK)"""
+    seconds = []
+    for _ in range(4):
+        start = time.perf_counter()
+        found = tensorprog.load(HERE.parent / "examples" / "mlp.tp", depth=depth, phi=phi).kernels(x)
+        seconds.append(time.perf_counter() - start)
+    return seconds[0], statistics.median(seconds[1:]), found.nngp, found.ntk
+
+
+def peer(python: str, x: np.ndarray, depth: int, phi: str) -> tuple[float, float, np.ndarray, np.ndarray]:
+    """The same by neural-tangents, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(f"{folder}/x.npy", x)
+        command = [python, HERE / "peer_neural_tangents.py", str(depth), phi, folder]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+        first, *later = np.load(f"{folder}/seconds.npy")
+        return first, statistics.median(later), np.load(f"{folder}/nngp.npy"), np.load(f"{folder}/ntk.npy")
+
+
+def _last_line(text: str) -> str:
+    """What an error says."""
+    lines = [line for line in text.splitlines() if "Error" in line]
+    return lines[-1][:90] if lines else "no reason given"
+
+
+def main() -> None:
+    """The table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peer", required=True)
+    parser.add_argument("--n", type=int, default=3000)
+    chosen = parser.parse_args()
+    x = np.random.default_rng(0).normal(size=(chosen.n, INPUTS))
+    print(f"{chosen.n} x {chosen.n}, {INPUTS} inputs, NNGP and NTK, float64, seconds")
+    print(f"{'network':<16}{'ours':>8}{'(first)':>9}{'peer':>8}{'(first)':>9}{'ratio':>8}{'NNGP apart':>12}{'NTK apart':>12}")
+    for depth, phi in WORKS:
+        a = ours(x, depth, phi)
+        try:
+            b = peer(chosen.peer, x, depth, phi)
+        except subprocess.CalledProcessError as error:
+            reason = _last_line(error.stderr)
+            print(f"{f'{phi}, depth {depth}':<16}{a[1]:>8.2f}{a[0]:>9.2f}    the peer fails: {reason}", flush=True)
+            continue
+        apart = [np.max(np.abs(p - q)) / np.max(np.abs(q)) for p, q in zip(a[2:], b[2:], strict=True)]
+        print(
+            f"{f'{phi}, depth {depth}':<16}{a[1]:>8.2f}{a[0]:>9.2f}{b[1]:>8.2f}{b[0]:>9.2f}{b[1] / a[1]:>8.1f}"
+            f"{apart[0]:>12.1e}{apart[1]:>12.1e}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
