@@ -2,8 +2,8 @@
 
     python -m benchmarks.bench_kernels --peer PYTHON [--n 3000]
 
-PYTHON is the interpreter of an environment with neural-tangents (tests/oracles/README.md says how to make one).  Prints the
-median time of both, their ratio, and how far the results are apart, relative to the largest entry; float64.
+PYTHON is the interpreter of an environment with neural-tangents (tests/oracles/README.md says how to make one).
+Prints the median time of both, their ratio, and how far the results are apart, relative to the largest entry; float64.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def main() -> None:
     chosen = parser.parse_args()
     x = np.random.default_rng(0).normal(size=(chosen.n, INPUTS))
     print(f"{chosen.n} x {chosen.n}, {INPUTS} inputs, NNGP and NTK, float64, seconds")
-    print(f"{'network':<16}{'ours':>8}{'(first)':>9}{'peer':>8}{'(first)':>9}{'ratio':>8}{'NNGP apart':>12}{'NTK apart':>12}")
+    heads = ("ours", "first", "peer", "first", "ratio", "NNGP apart", "NTK apart")
+    print(f"{'network':<16}" + "".join(f"{h:>{w}}" for h, w in zip(heads, (8, 9, 8, 9, 8, 12, 12), strict=True)))
     for depth, phi in WORKS:
         a = ours(x, depth, phi)
         try:
