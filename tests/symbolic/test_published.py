@@ -28,21 +28,21 @@ def angle(a, b, c, rho):
 def arc_cosine(order):
     """Cho & Saul (2009): E[relu^n relu^n] = (ab)^(n/2) J_n(t) / (2 pi), t the angle,
 
-    J_n(t) = (-1)^n sin(t)^(2n + 1) (1/sin(t) d/dt)^n ((pi - t) / sin t),  J_n(0) = pi (2n - 1)!!, J_n(pi) = 0
+    J_n(t) = (-1)^n sin(t)^(2n + 1) (1/sin(t) d/dt)^n ((pi - t) / sin t),
+    that is J_{n+1} = (2n + 1) cos(t) J_n - sin(t) J_n', and J_n = A_n(cos t) sin t + B_n(cos t) (pi - t).
     """
-    t = sp.Symbol("t")
-    inner = (sp.pi - t) / sp.sin(t)
-    for _ in range(order):
-        inner = sp.diff(inner, t) / sp.sin(t)
-    j = sp.lambdify(t, (-1) ** order * sp.sin(t) ** (2 * order + 1) * inner, "mpmath")
+    x = sp.Symbol("x")
+    sine, angular = sp.Integer(0), sp.Integer(1)
+    for n in range(order):
+        slopes = [(1 - x**2) * sp.diff(p, x) for p in (sine, angular)]
+        sine, angular = 2 * n * x * sine + slopes[0] + angular, (2 * n + 1) * x * angular + slopes[1]
+    parts = [[int(k) for k in sp.Poly(p, x).all_coeffs()] for p in (sine, angular)]
 
     def value(a, b, c, rho):
-        if abs(rho) == 1:
-            shape = mp.pi * mp.fac2(2 * order - 1) if rho > 0 else mp.mpf(0)
-        else:
-            with mp.workdps(300):  # near the ends the terms cancel
-                shape = j(mp.acos(mp.mpf(c) / mp.sqrt(mp.mpf(a) * mp.mpf(b))))
-        return mp.mpf(a * b) ** (mp.mpf(order) / 2) * shape / (2 * mp.pi)
+        with mp.workdps(150):  # near opposite inputs the terms cancel
+            t = angle(a, b, c, rho)
+            shape = mp.polyval(parts[0], mp.cos(t)) * mp.sin(t) + mp.polyval(parts[1], mp.cos(t)) * (mp.pi - t)
+            return mp.mpf(a * b) ** (mp.mpf(order) / 2) * shape / (2 * mp.pi)
 
     return value
 
