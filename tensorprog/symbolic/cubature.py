@@ -17,14 +17,15 @@ import numpy as np
 
 from tensorprog.ir.expr import Expr, evaluate
 from tensorprog.symbolic.arrangement import Planes, arrange
-from tensorprog.symbolic.orthant import ROOT_2PI, Array
+from tensorprog.symbolic.orthant import EPS, ROOT_2PI, Array
 from tensorprog.symbolic.planes import Bends, bends
+from tensorprog.symbolic.rounding import cancels, doubt
 from tensorprog.symbolic.whiten import alike, roots
 
 ORDERS = ((10, 5), (16, 7), (24, 11), (36, 16), (54, 24), (80, 36), (120, 54))
 """(Gauss-Hermite, Gauss-Legendre per panel) of the refinements."""
 TYPICAL = 3  # the refinement that most integrands need
-REACHES = (7.5, 10.0, 14.0, 20.0, 30.0)
+REACHES = (7.5, 10.0, 14.0, 20.0, 30.0, 37.0)  # there the density is 1e-298
 ACCEPT = 4e-10  # relative error that is good enough
 FLOOR = 1e-14  # the same, relative to E |f|
 SMOOTH, CURVED = 0.5, 4.0
@@ -60,6 +61,8 @@ def cubature(
     integrand = _Integrand(e, args, env, bends(e, args, env))
     for rank, at in alike(chosen):
         value[at], error[at] = _refined(integrand, means[at], root[at], rank, budget * len(at) / len(means))
+        if rank and cancels(e):
+            error[at] += EPS * _doubted(integrand, means[at], root[at], rank)
     return value.reshape(shape), error.reshape(shape)
 
 
@@ -77,6 +80,24 @@ class _Integrand:
         """Values at coordinates that broadcast."""
         values = evaluate(self.e, {**self.env, **dict(zip(self.args, columns, strict=True))})
         return np.asarray(values, dtype=float)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """What rounding may move an integrand by."""
+
+    f: _Integrand
+
+    def __call__(self, columns: Sequence[Array]) -> Array:
+        """Values at coordinates that broadcast."""
+        return doubt(self.f.e, {**self.f.env, **dict(zip(self.f.args, columns, strict=True))})
+
+
+def _doubted(f: _Integrand, mean: Array, root: Array, rank: int) -> Array:
+    """E of the doubt, by a coarse rule."""
+    levels = arrange(f.bends.planes, mean, root, rank)
+    return np.asarray(_Nested(_Doubt(f), levels, mean, root, ORDERS[0], REACHES[1]).sums()[MASS])
 
 
 def _refined(f: _Integrand, mean: Array, root: Array, rank: int, budget: float) -> tuple[Array, Array]:
@@ -123,7 +144,9 @@ def _converged(
             break
     beyond = _beyond(sums)
     cut = beyond > np.maximum(ACCEPT * np.abs(sums[VALUE]), FLOOR * sums[MASS])
-    return sums[VALUE], error + beyond + ROUNDING * sums[MASS], cut, spent
+    unseen = sums[MASS] == 0  # nothing is known of the size of f
+    beyond = np.where(unseen & (reach < REACHES[-1]), np.exp(-0.5 * reach**2), beyond)
+    return sums[VALUE], error + beyond + ROUNDING * sums[MASS], cut | unseen, spent
 
 
 def typical_cost(e: Expr, args: tuple[str, ...], params: Sequence[str]) -> float:
@@ -147,7 +170,13 @@ class _Nested:
     """The iterated integrals of N laws of one rank with rules of one order."""
 
     def __init__(
-        self, f: _Integrand, levels: list[Planes], mean: Array, root: Array, order: tuple[int, int], reach: float
+        self,
+        f: _Integrand | _Doubt,
+        levels: list[Planes],
+        mean: Array,
+        root: Array,
+        order: tuple[int, int],
+        reach: float,
     ) -> None:
         self.f, self.levels, self.mean, self.root, self.reach = f, levels, mean, root, reach
         self.hermite, self.legendre = _hermite(order[0]), _legendre(order[1])

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from tensorprog.ir.expr import Expr, Op, call, rebuild, sub
+from tensorprog.ir.expr import Expr, Op, sub
 from tensorprog.ir.functions import FUNCTIONS
 from tensorprog.symbolic.orthant import EPS, Array
 
@@ -93,13 +93,6 @@ def centres(e: Expr, function_of: Callable[[Expr], Function]) -> frozenset[tuple
     return found
 
 
-def magnitude(e: Expr) -> Expr:
-    """What rounding errors of `e` are measured by: sums and products of absolute values."""
-    if isinstance(e, Op) and e.fn in ("add", "mul"):
-        return rebuild(e.fn, tuple(magnitude(a) for a in e.args))
-    return call("abs", e)
-
-
 def _seeds(low: float, high: float, features: Iterable[tuple[float, float]]) -> Iterator[float]:
     """centre +- width * 2^k inside [low, high]: no feature can hide between sample points."""
     for centre, width in features:
@@ -111,19 +104,23 @@ def _seeds(low: float, high: float, features: Iterable[tuple[float, float]]) -> 
             size *= 2
 
 
-def partition(e: Expr, function_of: Callable[[Expr], Function], low: float, high: float) -> tuple[Array, float]:
+def partition(
+    e: Expr, function_of: Callable[[Expr], Function], doubt: Function, low: float, high: float
+) -> tuple[Array, float]:
     """Breakpoints in [low, high] between which a polynomial of degree 16 resolves `e`; the worst relative defect.
+
+    `doubt` is what rounding may move `e` by (`rounding`).
 
     Starts at the kinks and around the centres; halves what is not resolved (Chebyshev coefficients that do not decay).
     """
-    f, size_of = function_of(e), function_of(magnitude(e))
+    f = function_of(e)
     starts = (*kinks(e, function_of), *_seeds(low, high, centres(e, function_of)))
     ends = np.unique([low, high, *(t for t in starts if low < t < high)])
     open_panels, done = np.stack([ends[:-1], ends[1:]]), [ends]
     core = np.abs(open_panels.mean(axis=0) - 0.5 * (low + high)) <= 0.1 * (high - low)
-    negligible = 1e-18 * np.max(_defects(f, size_of, open_panels)[1], where=core, initial=0.0)
+    negligible = 1e-18 * np.max(_defects(f, doubt, open_panels)[1], where=core, initial=0.0)
     for _ in range(60):
-        defect, size, rounding = _defects(f, size_of, open_panels)
+        defect, size, rounding = _defects(f, doubt, open_panels)
         bad = defect > RESOLVED * size + 16 * EPS * rounding + negligible
         if not np.any(bad):
             return np.unique(np.concatenate(done)), 0.0
@@ -137,11 +134,11 @@ def partition(e: Expr, function_of: Callable[[Expr], Function], low: float, high
     return np.unique(np.concatenate(done)), float(np.max(defect / np.maximum(size, rounding)))
 
 
-def _defects(f: Function, size_of: Function, panels: Array) -> tuple[Array, Array, Array]:
-    """The size of the last Chebyshev coefficients, of the function, and of its terms, on every panel."""
+def _defects(f: Function, doubt: Function, panels: Array) -> tuple[Array, Array, Array]:
+    """The size of the last Chebyshev coefficients, of the function, and of its doubt, on every panel."""
     angles = np.pi * (np.arange(DEGREE + 1) + 0.5) / (DEGREE + 1)
     x = 0.5 * (panels[0] + panels[1])[:, None] + 0.5 * (panels[1] - panels[0])[:, None] * np.cos(angles)
     values = f(x)
     last = np.cos(np.outer(angles, np.arange(DEGREE - 2, DEGREE + 1))) * 2 / (DEGREE + 1)
     worst = np.max(np.abs(values @ last), axis=1)
-    return worst, np.max(np.abs(values), axis=1), np.max(size_of(x), axis=1)
+    return worst, np.max(np.abs(values), axis=1), np.max(doubt(x), axis=1)

@@ -10,7 +10,7 @@ import numpy as np
 
 from tensorprog.ir.expr import Expr
 from tensorprog.symbolic.kinks import Function, kinks, partition
-from tensorprog.symbolic.orthant import ROOT_2PI, Array
+from tensorprog.symbolic.orthant import EPS, ROOT_2PI, Array
 
 # Gauss-Kronrod (7, 15) on [-1, 1]; Kronrod 1965, QUADPACK qk15
 _X = [
@@ -43,6 +43,8 @@ _G = [
     0.0,
     0.417959183673469387755102040816327,
 ]
+ROUNDED = 2 * EPS
+LAST, BEYOND = 37.0, 4  # deviations where the density is 1e-298, and panels from the reach to there
 NODES = np.array([-x for x in _X] + _X[-2::-1])
 KRONROD = np.array(_K + _K[-2::-1])
 GAUSS = np.array(_G + _G[-2::-1])
@@ -53,20 +55,22 @@ GAUSS = np.array(_G + _G[-2::-1])
 class Curve:
     """A function of one variable with the breakpoints between which it is smooth and resolved.
 
-    `knots` are its kinks, `breaks` contains them; `defect` is the relative error of the resolution.
+    `knots` are its kinks, `breaks` contains them; `defect` is the relative error of the resolution, `doubt` what
+    rounding may move the values by.
     """
 
     f: Function
+    doubt: Function
     knots: tuple[float, ...]
     breaks: Array
     defect: float
 
 
-def curve(e: Expr, function_of: Callable[[Expr], Function], low: float, high: float) -> Curve:
+def curve(e: Expr, function_of: Callable[[Expr], Function], doubt: Function, low: float, high: float) -> Curve:
     """The function that `function_of` reads from `e`, resolved on [low, high]."""
     f, knots = function_of(e), kinks(e, function_of)
-    breaks, defect = partition(e, function_of, low, high)
-    return Curve(f, knots, breaks, defect)
+    breaks, defect = partition(e, function_of, doubt, low, high)
+    return Curve(f, doubt, knots, breaks, defect)
 
 
 @final
@@ -92,9 +96,18 @@ class Rule:
         mass = np.abs(values * self.weights).sum(axis=1)
         gap = np.abs(fine - rough)
         error = np.minimum(gap, np.where(mass > 0, mass * (200 * gap / np.where(mass > 0, mass, 1)) ** 1.5, 0))
-        # what is cut off is taken to be no larger than what the outermost panels hold
+        # from the last deviation before the reach on, panels are coarse
         beyond = np.where(np.abs(self.x[:, 7]) > self.reach - 1, mass, 0.0)
         return self.gather(fine), self.gather(error + beyond + 5e-16 * mass)
+
+    def values(self, f: Function) -> Array:
+        """A function at the nodes; what overflows beyond the reach is left out."""
+        found = f(self.nodes)
+        return np.where(np.isfinite(found) | (np.abs(self.x) <= self.reach), found, 0.0)
+
+    def rounding(self, doubt: Array) -> Array:
+        """What rounding of the values moves the expectations [N] by."""
+        return ROUNDED * self.gather((np.abs(doubt) * self.weights).sum(axis=1))
 
     def gather(self, panel_values: Array) -> Array:
         """Sums over the panels of each law."""
@@ -102,12 +115,14 @@ class Rule:
 
 
 def rule(mean: Array, deviation: Array, breaks: Array, reach: float, width: float) -> Rule:
-    """The rule for laws N(mean, deviation^2) [N], deviation > 0, cut at `reach` deviations.
+    """The rule for laws N(mean, deviation^2) [N], deviation > 0, fine up to `reach` deviations.
 
     Breakpoints: those of the integrand (`breaks` [M], or [M, N] when they differ) and the law's own, at most
-    `width` deviations apart.  Panels without length are dropped.
+    `width` deviations apart, and a few beyond the reach for what vanishes before.  Panels without length are dropped.
     """
-    steps = np.linspace(-reach, reach, 2 * max(1, int(np.ceil(reach / width))) + 1)
+    outer = reach * (LAST / reach) ** (np.arange(1, BEYOND + 1) / BEYOND)
+    fine = np.linspace(-reach, reach, 2 * max(1, int(np.ceil(reach / width))) + 1)
+    steps = np.concatenate([-outer[::-1], fine, outer])
     given = np.broadcast_to(breaks if breaks.ndim == 2 else breaks[:, None], (len(breaks), len(mean)))
     with np.errstate(over="ignore"):
         standard = np.clip((given - mean) / deviation, -reach, reach)

@@ -19,7 +19,8 @@ from tensorprog.symbolic.cubature import cubature
 from tensorprog.symbolic.kinks import Function
 from tensorprog.symbolic.line import Curve, curve, rule
 from tensorprog.symbolic.nested import line_product, nested
-from tensorprog.symbolic.orthant import Array
+from tensorprog.symbolic.orthant import EPS, Array
+from tensorprog.symbolic.rounding import doubt
 from tensorprog.symbolic.series import Series, mehler, series
 
 REACH = 13.0
@@ -50,6 +51,12 @@ def function_of(arg: str, params: Mapping[str, Any]) -> Callable[[Expr], Functio
     return read
 
 
+def doubt_of(side: Side, params: Mapping[str, Any]) -> Function:
+    """What rounding may move a function by, in units of the rounding unit."""
+    env = {k: float(np.asarray(v).reshape(-1)[0]) for k, v in params.items()}
+    return lambda x: np.broadcast_to(doubt(side.e, {**env, side.arg: x}), x.shape)
+
+
 def reach_of(e: Expr) -> float:
     """How many deviations matter."""
     return FAR_REACH if _grows(e) else REACH
@@ -63,7 +70,7 @@ def curve_of(side: Side, mean: Array, deviation: Array, reach: float, params: Ma
     """The function of a run resolved where its laws live."""
     read = function_of(side.arg, params)
     low, high = float(np.min(mean - reach * deviation)), float(np.max(mean + reach * deviation))
-    return curve(side.e, read, low, high)
+    return curve(side.e, read, doubt_of(side, params), low, high)
 
 
 def one_mean(side: Side, mean: Array, variance: Array, params: Mapping[str, Any]) -> tuple[Array, Array]:
@@ -77,8 +84,8 @@ def one_mean(side: Side, mean: Array, variance: Array, params: Mapping[str, Any]
         reach = reach_of(side.e)
         c = curve_of(side, m[live], s[live], reach, params)
         at = rule(m[live], s[live], c.breaks, reach, 1.5)
-        value[live], error[live] = at.mean(c.f(at.nodes))
-        error[live] += c.defect * np.abs(value[live])
+        value[live], error[live] = at.mean(at.values(c.f))
+        error[live] += c.defect * np.abs(value[live]) + at.rounding(at.values(c.doubt))
     return value.reshape(mean.shape), error.reshape(mean.shape)
 
 
@@ -112,6 +119,8 @@ def two_means(left: Side, right: Side, law: Pair, params: Mapping[str, Any]) -> 
     rho = np.clip(orthant.ratio(law.c, np.sqrt(product)), -1.0, 1.0)
     det = np.where(product > 0, orthant.ratio(orthant.minor(a, b, law.c), product), 1.0)
     value, error = (np.array(np.broadcast_to(x, law.shape)) for x in mehler(f, g, rho))
+    if np.any(law.c == 0):
+        _independent(value, error, f, g, law)
     todo = ~(error <= np.maximum(ACCEPT * np.abs(value), FLOOR * np.sqrt(f.norm * g.norm)))
     todo &= np.broadcast_to((product > 0) & (rho != 0), law.shape) & (max(c.defect for c in curves) < RESOLVABLE)
     if np.any(todo):
@@ -121,6 +130,15 @@ def two_means(left: Side, right: Side, law: Pair, params: Mapping[str, Any]) -> 
         value[todo] = np.where(better, v, value[todo])
         error[todo] = np.where(better, e, error[todo])
     return value, error
+
+
+def _independent(value: Array, error: Array, f: Series, g: Series, law: Pair) -> None:
+    """At covariance 0 the product of the means, with the errors of these, in place."""
+    here = np.broadcast_to(law.c == 0, law.shape)
+    means = f.coefficients[0], g.coefficients[0]
+    doubts = f.error * np.abs(means[1]) + g.error * np.abs(means[0]) + f.error * g.error
+    value[here] = np.broadcast_to(means[0] * means[1], law.shape)[here]
+    error[here] = np.broadcast_to(doubts + EPS * np.abs(means[0] * means[1]), law.shape)[here]
 
 
 def _curve(side: Side, law: Pair, i: int, reach: float, params: Mapping[str, Any]) -> Curve:

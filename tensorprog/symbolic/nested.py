@@ -22,7 +22,10 @@ def line_product(f: Curve, g: Curve, laws: Array, side: Array, reach: float) -> 
     breaks = np.concatenate([np.broadcast_to(f.breaks[:, None], (len(f.breaks), len(mean_u))), images])
     at = rule(mean_u, dev_u, breaks, reach, 1.5)
     v = mean_v[at.owner][:, None] + (side * dev_v)[at.owner][:, None] * at.x
-    return at.mean(f.f(at.nodes) * g.f(v))
+    left, right = at.values(f.f), g.f(v)
+    right = np.where(np.isfinite(right) | (np.abs(at.x) <= reach), right, 0.0)
+    value, error = at.mean(left * right)
+    return value, error + at.rounding(f.doubt(at.nodes) * right) + at.rounding(left * g.doubt(v))
 
 
 def nested(f: Curve, g: Curve, laws: Array, rho: Array, det: Array, reach: float) -> tuple[Array, Array]:
@@ -41,8 +44,9 @@ def _nested(f: Curve, g: Curve, laws: Array, rho: Array, det: Array, reach: floa
     centre = mean_v[at.owner][:, None] + (rho * dev_v)[at.owner][:, None] * at.x
     width = np.broadcast_to(spread[at.owner][:, None], centre.shape)
     inner, inner_error = _smoothed(g, centre.ravel(), width.ravel(), reach)
-    outer = f.f(at.nodes)
+    outer = at.values(f.f)
     value, error = at.mean(outer * inner.reshape(centre.shape))
+    error += at.rounding(f.doubt(at.nodes) * inner.reshape(centre.shape)) + at.rounding(outer * g.doubt(centre))
     carried = at.gather((np.abs(outer * at.weights) * inner_error.reshape(centre.shape)).sum(axis=1))
     return value, error + carried + ROUNDING * np.abs(value)
 
@@ -75,7 +79,7 @@ def _smoothed(g: Curve, mean: Array, deviation: Array, reach: float) -> tuple[Ar
     at = np.flatnonzero(broken)
     for part in (at[i : i + STRETCH] for i in range(0, len(at), STRETCH)):
         inner = rule(mean[part], deviation[part], g.breaks, _inner_reach(reach), 2.0)
-        value[part], error[part] = inner.mean(g.f(inner.nodes))
+        value[part], error[part] = inner.mean(inner.values(g.f))
     return value, error
 
 

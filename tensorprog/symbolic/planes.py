@@ -186,11 +186,19 @@ def _soft_forms(e: Expr) -> Iterator[Expr]:
     for a in e.args:
         yield from _soft_forms(a)
     if e.fn in FUNCTIONS and e.fn not in KINKED and e.fn != "stop" and FUNCTIONS[e.fn].arity == 1:
-        yield from _branches(e.args[0])
+        yield from _branches(_hinged(e.args[0]))
     if e.fn == "log" or (e.fn == "pow" and not _is_natural(e.args[1])):
         for a, b in combinations(_exponents(e.args[0]), 2):
             yield from _branches(sub(a, b))
         yield from _branches(e.args[0])
+
+
+def _hinged(e: Expr) -> Expr:
+    """softplus as the maximum that it follows: for places of changes, which need not be exact."""
+    if not isinstance(e, Op):
+        return e
+    args = tuple(_hinged(a) for a in e.args)
+    return rebuild("max", (*args, ZERO)) if e.fn == "softplus" else rebuild(e.fn, args)
 
 
 def _is_natural(e: Expr) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 
 from tensorprog.ir.expr import ZERO, Expr, evaluate, mul, symbols
 from tensorprog.symbolic.cubature import cubature, typical_cost
+from tensorprog.symbolic.exponents import tamed
 from tensorprog.symbolic.law import Law
 from tensorprog.symbolic.marginals import Pair, Side, one_mean, two_means
 from tensorprog.symbolic.moments import Moments, joint_lists
@@ -88,6 +89,7 @@ def quadrature(left: Expr, left_args: tuple[str, ...], right: Expr, right_args: 
 
     Right arguments must not be named as left ones; see `expectation`.
     """
+    left, right = tamed(left), tamed(right)
     args = (*left_args, *right_args)
     factors = separate((left, right), args) if args else None
     if factors is not None and len(factors) <= 2:

@@ -14,7 +14,7 @@ from typing import final
 import numpy as np
 
 from tensorprog.symbolic import orthant
-from tensorprog.symbolic.line import Curve, rule
+from tensorprog.symbolic.line import ROUNDED, Curve, rule
 from tensorprog.symbolic.orthant import EPS, Array
 from tensorprog.symbolic.tiles import cut, tiles
 
@@ -92,7 +92,7 @@ def _direct(f: Curve, mean: Array, deviation: Array, reach: float) -> Series:
 def _series(f: Curve, mean: Array, deviation: Array, reach: float) -> Series:
     at = rule(mean, deviation, f.breaks, reach, 1.0)
     x = at.x
-    values = f.f(at.nodes)
+    values = at.values(f.f)
     norm, norm_error = at.mean(values * values)
     weighted = values * at.weights
     rows = np.empty((ORDER + 1, at.size))
@@ -102,7 +102,8 @@ def _series(f: Curve, mean: Array, deviation: Array, reach: float) -> Series:
         following = (x * current - np.sqrt(k) * previous) / np.sqrt(k + 1)
         previous, current = current, following
     rest = np.maximum(norm - (rows**2).sum(axis=0), 0.0) + 8 * EPS * norm
-    return Series(rows, rest, norm, f.defect * np.sqrt(norm) + orthant.ratio(norm_error, np.sqrt(norm)))
+    rounding = np.sqrt(ROUNDED * at.rounding(at.values(f.doubt) ** 2))
+    return Series(rows, rest, norm, f.defect * np.sqrt(norm) + orthant.ratio(norm_error, np.sqrt(norm)) + rounding)
 
 
 def mehler(f: Series, g: Series, rho: Array) -> tuple[Array, Array]:

@@ -6,9 +6,10 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from tensorprog.ir.expr import ONE, derivative_of
+from tensorprog.ir.expr import ONE, derivative_of, evaluate
 from tensorprog.symbolic.cubature import cubature
 from tensorprog.symbolic.expectation import Moments, Request, plan
+from tensorprog.symbolic.exponents import tamed
 
 NAMES = ("a", "b", "c", "d")
 CLOSED = [
@@ -159,3 +160,32 @@ def test_the_cost_is_told():
     """Before any number is computed."""
     p = plan(Request(derivative_of("tanh(max(a,b))"), ("a", "b"), ONE, ()))
     assert "broken at kinks, about" in p.describe()
+
+
+@pytest.mark.parametrize("variance", [1.0, 100.0, 1e4, 1e6])
+def test_softmax_without_a_shift(variance):
+    """Two logits against a mean of sigmoids, three by symmetry, at variances where exponentials overflow."""
+    cov = variance * np.array([[1.0, 0.2], [0.2, 1.0]])
+    none = (np.zeros(0), np.zeros((0, 0)))
+    p = plan(Request(derivative_of("exp(a)/(exp(a)+exp(b))"), ("a", "b"), ONE, ()))
+    value, error = p.evaluate(Moments(np.array([0.3, 0.1]), cov, *none, np.zeros((2, 0))), {})
+    s = mp.sqrt(1.6 * variance)
+    near = [k / float(s) for k in (-40, -10, -3, -1, 1, 3, 10, 40) if abs(k) < 8 * s]
+    exact = one_dimensional(lambda x: 1 / (1 + mp.exp(-0.2 - s * x)), near)
+    assert float(value) == pytest.approx(exact, rel=1e-9)
+    assert abs(float(value) - exact) <= 3 * float(error)
+    three = plan(Request(derivative_of("exp(a)/(exp(a)+exp(b)+exp(c))"), NAMES[:3], ONE, ()))
+    value, error = three.evaluate(Moments(np.zeros(3), variance * (np.eye(3) + 0.3), *none, np.zeros((3, 0))), {})
+    assert float(value) == pytest.approx(1 / 3, rel=1e-9)
+    assert abs(float(value) - 1 / 3) <= 3 * float(error)
+
+
+@pytest.mark.parametrize(
+    "text", ["exp(a)/(2*exp(a)+exp(b))", "exp(a)*exp(b)/(exp(a)+exp(b)+1)^2", "(exp(a)-exp(-a))/(exp(a)+exp(-a))*b"]
+)
+def test_quotients_of_exponentials_keep_their_values(text):
+    """Rewritten quotients are the same functions."""
+    e = derivative_of(text)
+    a, b = np.random.default_rng(0).normal(size=(2, 50)) * 5
+    env = {"a": a, "b": b}
+    assert evaluate(tamed(e), env) == pytest.approx(evaluate(e, env), rel=1e-12, abs=1e-15)

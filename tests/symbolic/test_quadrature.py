@@ -11,7 +11,7 @@ from tensorprog.ir.expr import ONE, Sym
 from tensorprog.symbolic import series as series_module
 from tensorprog.symbolic.expectation import Moments, Request, plan
 from tensorprog.symbolic.line import curve
-from tensorprog.symbolic.marginals import function_of
+from tensorprog.symbolic.marginals import Side, doubt_of, function_of
 
 SMOOTH = {
     "tanh": "tanh(u)",
@@ -157,9 +157,54 @@ def test_many_marginals_are_interpolated(name: str, variances: tuple[float, floa
     read = function_of("u", {})
     variance = np.random.default_rng(0).uniform(*variances, 400)
     deviation = np.sqrt(variance)
-    f = curve(e, lambda part: read(part), -13 * deviation.max(), 13 * deviation.max())
+    f = curve(e, read, doubt_of(Side(e, "u"), {}), -13 * deviation.max(), 13 * deviation.max())
     found = series_module.series(f, np.zeros(400), deviation, 13.0)
     alone = series_module.series(f, np.zeros(100), deviation[:100], 13.0)
     size = np.sqrt(alone.norm)
     assert np.all(np.abs(found.coefficients[:, :100] - alone.coefficients) <= 2e-14 * size)
     assert np.all(np.abs(found.norm[:100] - alone.norm) <= 2e-14 * size**2)
+
+
+@pytest.mark.parametrize("variance", [1e-6, 1e-2, 1.0])
+@pytest.mark.parametrize("rho", [1.0, -1.0, 0.5])
+def test_cancellation_of_the_function_is_in_the_estimate(tools, variance, rho):
+    """u - tanh(u) near 0, by Mehler's series or a line integral with 40 digits."""
+    value, error = tools.pair("u-tanh(u)", "u-tanh(u)").evaluate(tools.moments(variance, variance, rho * variance), {})
+    with mp.workdps(40):
+        s, sign = mp.sqrt(variance), mp.sign(rho)
+
+        def f(u):
+            return u - mp.tanh(u)
+
+        if abs(rho) == 1:
+            exact = mp.quad(lambda x: f(s * x) * f(sign * s * x) * mp.npdf(x), [-14, -6, -2, 0, 2, 6, 14])
+        else:
+            exact = mp.mpf(0)
+            for k in range(1, 50, 2):
+                hermite = mp.quad(
+                    lambda x, k=k: f(s * x) * mp.hermite(k, x / mp.sqrt(2)) * mp.npdf(x), [-14, -5, 0, 5, 14]
+                )
+                exact += hermite**2 * mp.mpf(rho) ** k / (2**k * mp.factorial(k))
+    assert abs(float(value) - float(exact)) <= 3 * float(error)
+    assert float(error) <= 1e-3 * abs(float(exact))
+
+
+def test_what_vanishes_before_the_reach_is_not_claimed_to_be_zero(tools):
+    """E u max(v, 0) = c P(v > 0) where v is positive thirteen deviations from its mean."""
+    value, error = tools.pair("u", "max(u,0)", "quadrature").evaluate(tools.moments(1.0, 0.01, 0.1, 0.0, -1.3), {})
+    exact = float(0.1 * mp.ncdf(-13))
+    assert abs(float(value) - exact) <= float(error)
+    closed, _ = tools.pair("u", "max(u,0)").evaluate(tools.moments(1.0, 0.01, 0.1, 0.0, -1.3), {})
+    assert float(closed) == pytest.approx(exact, rel=1e-3)
+
+
+def test_no_covariance_means_a_product_of_means(tools):
+    """Of a clip with a wave over a wide law: the wave has no mean."""
+    value, error = tools.pair("min(max(u,-1),0.7)", "sin(u)+exp(-u^2)", "quadrature").evaluate(
+        tools.moments(1.0, 1000.0, 0.0), {}
+    )
+    with mp.workdps(30):
+        left = mp.quad(lambda x: max(min(x, 0.7), -1) * mp.npdf(x), [-12, -1, 0.7, 12])
+    exact = float(left / mp.sqrt(2001))
+    assert float(value) == pytest.approx(exact, rel=1e-8)
+    assert abs(float(value) - exact) <= float(error)
