@@ -24,7 +24,7 @@ from tensorprog.symbolic.expectation import Expectation
 
 Floats = NDArray[np.float64]
 MEMORY = 1 << 29
-"""Bytes that data and results of one block may take."""
+"""Bytes that data and results of one block take at most, whatever is allowed."""
 CACHE = 1 << 19
 """Bytes that the slots of a tile should take."""
 MOST_COLS = 128
@@ -52,11 +52,10 @@ class Machine:
         """The slots that are inner products of data."""
         return self.lowered.given
 
-    @property
-    def side(self) -> int:
-        """The largest block, in examples of a side."""
+    def side(self, memory: int) -> int:
+        """The largest block, in examples of a side, where data and results may take `memory` bytes."""
         numbers = len(self.given) + sum(len(w) for w in self.wanted.values()) + 1
-        return int(max(1, min(1024, np.sqrt(MEMORY / (8 * numbers)))))
+        return int(max(1, min(1024, np.sqrt(min(memory, MEMORY) / (8 * numbers)))))
 
     def prepare(self, left: Run, right: Run) -> tuple[Floats, Floats]:
         """L and R for all examples of two runs."""

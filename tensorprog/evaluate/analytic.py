@@ -1,14 +1,16 @@
 """The deterministic tiers: kernels from closed forms and quadrature, for all pairs of examples.
 
-For every pair of sizes one cross tape and the two single-run tapes that it reads; the pairs of examples are
-worked through in tiles that bound the memory.
+For every pair of sizes one cross tape and the two single-run tapes that it reads, prepared once; the pairs of
+examples are worked through in tiles that bound the memory.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import final
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +18,16 @@ from numpy.typing import NDArray
 from tensorprog.dataset import Dataset, Group
 from tensorprog.evaluate.blocks import Block, Key
 from tensorprog.evaluate.execute import Run
-from tensorprog.evaluate.pairs import Errors, Pairs, evaluator
+from tensorprog.evaluate.pairs import Errors, Pairs, evaluator, machine_code
 from tensorprog.evaluate.tape import Tape
 from tensorprog.finite import Group as FiniteGroup
 from tensorprog.finite import draw, forward
 from tensorprog.ir.tables import Sizes, count
 from tensorprog.limit.analyse import Limit
 from tensorprog.limit.moments import Moments
+
+if TYPE_CHECKING:
+    from tensorprog.backend.machine import Machine
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -49,6 +54,35 @@ class Cross:
     left: Single
     right: Single
     keys: Mapping[str, Key]
+
+    @cached_property
+    def machine(self) -> Machine | None:
+        """Its machine code; None where a formula has none."""
+        return machine_code(self.tape, tuple(self.keys.values()))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The kernels `want` (of "nngp", "ntk") of a limit; the tapes of a pair of sizes are made when it is met and kept.
+
+    `pairs` of examples of two sizes, or more, will be asked for, if not at once; `memory` bytes may be taken by the
+    slots of a tile.
+    """
+
+    limit: Limit
+    moments: Moments
+    want: Sequence[str]
+    pairs: int = 0
+    memory: int = sys.maxsize
+    _known: dict[tuple[tuple[tuple[str, int], ...], ...], Cross] = field(default_factory=dict)
+
+    def cross(self, left: Group, right: Group) -> Cross:
+        """The tapes for the sizes of two groups.  Raises Unservable where a moment needs sampling."""
+        key = tuple(tuple(sorted(g.sizes.items())) for g in (left, right))
+        if key not in self._known:
+            self._known[key] = prepare(self.limit, self.moments, left, right, self.want)
+        return self._known[key]
 
 
 def prepare(limit: Limit, moments: Moments, left: Group, right: Group, want: Sequence[str]) -> Cross:
@@ -84,24 +118,19 @@ def _tapes(
 
 
 def kernels(
-    limit: Limit,
-    moments: Moments,
-    left: Dataset,
-    right: Dataset | None,
-    want: Sequence[str],
-    progress: Callable[[float], None],
+    prepared: Prepared, left: Dataset, right: Dataset | None, progress: Callable[[float], None]
 ) -> tuple[dict[str, Floats], Errors]:
-    """`want` (of "nngp", "ntk") between two data sets, or of one with itself, and the error estimates."""
-    outs = _outs(limit, left), _outs(limit, right or left)
+    """The kernels between two data sets, or of one with itself, and the error estimates."""
+    limit, want = prepared.limit, prepared.want
+    outs = outputs(limit, left), outputs(limit, right or left)
     result = {name: np.zeros((sum(outs[0].values()), sum(outs[1].values()))) for name in want}
     other, errors = right or left, Errors()
     pairs = [
         (g, h) for i, g in enumerate(left.groups) for j, h in enumerate(other.groups) if right is not None or j >= i
     ]
     for done, (g, h) in enumerate(pairs):
-        cross = prepare(limit, moments, g, h, want)
         step = _part_of(progress, done, len(pairs))
-        blocks = _group_kernels(cross, limit, g, h, right is None and g is h, errors, step)
+        blocks = _group_kernels(prepared, g, h, right is None and g is h, errors, step)
         for name in want:
             rows, cols = _places(g, left, outs[0]), _places(h, other, outs[1])
             if len(pairs) == 1:  # all examples, in their order
@@ -120,10 +149,10 @@ def _part_of(progress: Callable[[float], None], done: int, parts: int) -> Callab
 
 def output_rows(limit: Limit, data: Dataset) -> int:
     """The number of rows of a kernel: output elements of all examples."""
-    return sum(_outs(limit, data).values())
+    return sum(outputs(limit, data).values())
 
 
-def _outs(limit: Limit, data: Dataset) -> dict[int, int]:
+def outputs(limit: Limit, data: Dataset) -> dict[int, int]:
     """The number of output elements of every example, by its place in the user's order."""
     axes = limit.program.var(limit.output_var).axes
     return {int(r): count(axes, g.sizes) for g in data.groups for r in g.rows}
@@ -136,15 +165,15 @@ def _places(group: Group, data: Dataset, outs: Mapping[int, int]) -> NDArray[np.
 
 
 def _group_kernels(
-    cross: Cross,
-    limit: Limit,
+    prepared: Prepared,
     left: Group,
     right: Group,
     symmetric: bool,
     errors: Errors,
     progress: Callable[[float], None],
 ) -> dict[str, Floats]:
-    data = [data_families(limit, g) for g in (left, right)]
+    cross = prepared.cross(left, right)
+    data = [data_families(prepared.limit, g) for g in (left, right)]
     selves = [
         run_single(s, d, len(g), errors) for s, d, g in zip((cross.left, cross.right), data, (left, right), strict=True)
     ]
@@ -152,7 +181,8 @@ def _group_kernels(
     assert outs is not None
     result = {name: np.zeros((len(left), outs.rows, len(right), outs.cols)) for name in cross.keys}
     keys = tuple(cross.keys.values())
-    values = evaluator(Pairs(cross.tape, cross.blocks, keys, (data[0], data[1]), (selves[0], selves[1]), errors))
+    pairs = Pairs(cross.tape, cross.blocks, keys, (data[0], data[1]), (selves[0], selves[1]), errors, prepared.memory)
+    values = evaluator(pairs, lambda: cross.machine, max(prepared.pairs, len(left) * len(right)))
     tiles = _tiles(values.side, len(left), len(right), symmetric)
     for n, (i, j) in enumerate(tiles):
         found = values(i, j)

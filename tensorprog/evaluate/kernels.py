@@ -122,12 +122,12 @@ def _analytic(limit: Limit, left: Dataset, right: Dataset | None, want: tuple[st
 
     missing = ""
     try:
-        found, errors = analytic.kernels(limit, moments, left, right, want, progress)
+        found, errors = analytic.kernels(analytic.Prepared(limit, moments, want), left, right, progress)
     except TensorProgError as error:
         if want != ("nngp", "ntk"):
             raise
         missing = f"there is no NTK: {error.diagnostics[0].message}"
-        found, errors = analytic.kernels(limit, moments, left, right, ("nngp",), progress)
+        found, errors = analytic.kernels(analytic.Prepared(limit, moments, ("nngp",)), left, right, progress)
     rows = tuple(Row(describe(e), e.tier, error) for e, error in errors.values())
     return Kernels(found.get("nngp"), found.get("ntk"), report=Report(rows, missing))
 

@@ -5,7 +5,7 @@ Entries that machine code leaves in doubt (a formula that cancels, a special cas
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, final
 
@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Errors = dict[int, tuple[Expectation, float]]
 MEMORY = 1 << 30
-"""Bytes that the slots of one block may take."""
+"""Bytes that the slots of one block take at most, whatever is allowed."""
 WORTH = {True: 1 << 22, False: 1 << 26}
 """Slots of all pairs from which machine code pays: where it is on disk, and where it has to be made."""
 CONTEXT = 64
@@ -44,6 +44,7 @@ class Pairs:
     data: tuple[Mapping[str, Floats], Mapping[str, Floats]]
     selves: tuple[Run, Run]
     errors: Errors
+    memory: int
 
 
 class Evaluator(Protocol):
@@ -57,21 +58,24 @@ class Evaluator(Protocol):
         """The slots [slots, I, J] of the wanted keys for left examples `i` and right examples `j`."""
 
 
-def evaluator(pairs: Pairs) -> Evaluator:
-    """Machine code where it pays and the formulas allow it."""
+def evaluator(pairs: Pairs, machine_code: Callable[[], Machine | None], count: int) -> Evaluator:
+    """Machine code where it pays, for so many pairs of examples, and the formulas allow it."""
     arrays = Interpreted(pairs)
-    entries = sum(s.size for s in pairs.tape.slots.values()) * pairs.selves[0].examples[0] * pairs.selves[1].examples[0]
-    if entries < WORTH[True]:
-        return arrays
-    from tensorprog.backend.machine import compiled  # numba is loaded where it is needed
-
-    try:
-        machine = compiled(pairs.tape, pairs.keys)
-    except NotTraceable:
-        return arrays
-    if entries < WORTH[machine.is_built]:
+    entries = sum(s.size for s in pairs.tape.slots.values()) * count
+    machine = machine_code() if entries >= WORTH[True] else None
+    if machine is None or entries < WORTH[machine.is_built]:
         return arrays
     return Compiled(pairs, machine, machine.prepare(*pairs.selves), _numbered(*pairs.data), arrays)
+
+
+def machine_code(tape: Tape, keys: Sequence[Key]) -> Machine | None:
+    """A tape as machine code, if its formulas have one; numba is loaded here."""
+    from tensorprog.backend.machine import compiled
+
+    try:
+        return compiled(tape, keys)
+    except NotTraceable:
+        return None
 
 
 @final
@@ -85,7 +89,7 @@ class Interpreted:
     def side(self) -> int:
         """See `Evaluator`."""
         slots = sum(s.size for s in self.pairs.tape.slots.values())
-        return int(max(1, min(512, np.sqrt(MEMORY / (8 * max(1, slots))))))
+        return int(max(1, min(512, np.sqrt(min(self.pairs.memory, MEMORY) / (8 * max(1, slots))))))
 
     def __call__(self, i: Ints, j: Ints) -> dict[Key, Floats]:
         """See `Evaluator`."""
@@ -118,7 +122,7 @@ class Compiled:
     @property
     def side(self) -> int:
         """See `Evaluator`."""
-        return self.machine.side
+        return self.machine.side(self.pairs.memory)
 
     def __call__(self, i: Ints, j: Ints) -> dict[Key, Floats]:
         """See `Evaluator`."""
@@ -137,13 +141,14 @@ class Compiled:
         return values
 
     def _settle(self, values: dict[Key, Floats], i: Ints, j: Ints, doubt: Ints) -> None:
-        """Entries in doubt, by arrays."""
-        if not len(doubt):
-            return
-        row, col = np.divmod(np.concatenate([doubt, np.arange(min(CONTEXT, len(i) * len(j)))]), len(j))
-        better = self.arrays.paired(i[row], j[col])
-        for key, value in values.items():
-            value[:, row, col] = better.get(key, 0.0)
+        """Entries in doubt, by arrays; as many at a time as pairs in a block of theirs."""
+        context = np.arange(min(CONTEXT, len(i) * len(j)))
+        step = max(CONTEXT, self.arrays.side**2)
+        for start in range(0, len(doubt), step):
+            row, col = np.divmod(np.concatenate([doubt[start : start + step], context]), len(j))
+            better = self.arrays.paired(i[row], j[col])
+            for key, value in values.items():
+                value[:, row, col] = better.get(key, 0.0)
 
 
 def _numbered(left: Mapping[str, Floats], right: Mapping[str, Floats]) -> tuple[Ints, Ints]:
