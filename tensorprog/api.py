@@ -26,6 +26,7 @@ from tensorprog.report import Check, Derivation, describe, output_report
 
 if TYPE_CHECKING:  # these need numba and come on first use
     from tensorprog.evaluate import Kernels, Options
+    from tensorprog.store import Written
     from tensorprog.validation import Draw, Validation
 
 Array = NDArray[np.floating[Any]]
@@ -151,6 +152,42 @@ class Network:
         _check_finite(kernels, self.output(output))
         single = _is_single(x1) and (x2 is None or _is_single(x2))
         return _shaped(kernels, rows[0].shape + rows[1].shape, np.float32 if single else np.float64)
+
+    def write_kernels(
+        self,
+        out: str | os.PathLike[str],
+        x1: Any = None,
+        x2: Any = None,
+        output: str | None = None,
+        *,
+        want: tuple[str, ...] = ("nngp", "ntk"),
+        tier: str = "auto",
+        memory: str | int | None = None,
+        cluster: str | None = None,
+        progress: Progress | None = None,
+    ) -> Written:
+        """The kernels to disk, block by block, in `memory` ("2GB", or bytes; half of what is free when left out).
+
+        `out` is K.zarr (a zarr group with the arrays nngp and ntk), K.npy (a file for one kernel; for both
+        K.nngp.npy and K.ntk.npy, to be read by np.load(..., mmap_mode="r")) or K.npz.  Until they are whole they are in
+        the folder `out`.partial, and the same call goes on there after an interruption.  `cluster` is "local" or the
+        address of a dask scheduler; then `memory` is for each process.
+
+        Raises TensorProgError for what has to be sampled, as that draws all examples jointly, for too little memory or
+        disk, and when the folder is that of another kernel.
+        """
+        from tensorprog.evaluate import Options
+        from tensorprog.store import Asked, Wanted, write_kernels
+
+        _check_options(Options(want, tier))
+        left, right = self._bind(x1, x2)
+        chosen = self.output(output)
+        rows = [_rows(self.program, chosen, d) for d in (left, right or left)]
+        single = _is_single(x1) and (x2 is None or _is_single(x2))
+        how = Wanted(Path(out), want, tier, memory, cluster, progress)
+        asked = Asked(self.elaborated, chosen.name, left, right)
+        shapes = rows[0].shape, rows[1].shape
+        return write_kernels(asked, self.limit(output), shapes, "float32" if single else "float64", how)
 
     def value(self, x: Any = None, output: str | None = None) -> Array:
         """The limit of an output that is a number, such as avg(h) or dot(u, v) / n: [N], [N, B] with an axis.

@@ -11,6 +11,7 @@ import numpy as np
 
 from tensorprog.cli.data import HELP, read_data
 from tensorprog.cli.options import chosen, program_options, sampling_options
+from tensorprog.cli.stored import to_disk
 from tensorprog.files import written_whole
 
 if TYPE_CHECKING:
@@ -28,13 +29,22 @@ ARRAYS = ("nngp", "ntk", "nngp_se", "ntk_se")
 @click.option("--tier", type=click.Choice(["auto", "closed", "quadrature", "sampling"]), default="auto",
               show_default=True, help="How Gaussian expectations are evaluated.")
 @sampling_options
-@click.option("--out", type=click.Path(path_type=Path), help="Write the kernels to this .npz file.")
+@click.option("--out", type=click.Path(path_type=Path),
+              help="Write the kernels to a .npz, .npy or .zarr file; .npy and .zarr go to disk block by block.")
+@click.option("--memory", metavar="SIZE", help="Such as 2GB: the most memory that a process takes. Work goes block by "
+              "block to --out, and the same command goes on after an interruption.")
+@click.option("--cluster", metavar="local|ADDRESS", help="Blocks on processes of this machine, or on the workers of "
+              "a dask scheduler.")
 def command(
-    data: str | None, data2: str | None, n: int | None, only: str | None, out: Path | None, **options: Any
+    data: str | None, data2: str | None, n: int | None, only: str | None, out: Path | None, memory: str | None,
+    cluster: str | None, **options: Any,
 ) -> None:
     """Evaluate the NNGP and NTK kernels on data; print a summary, write them with --out."""
     from tensorprog.api import is_number
 
+    if memory or cluster or (out is not None and out.suffix in (".zarr", ".npy")):
+        to_disk(data, data2, n, only, out, memory, cluster, options)
+        return
     tier = options.pop("tier")
     sampling = {name: options.pop(name) for name in ("accuracy", "samples", "replicates", "seed")}
     choice = chosen(**options)

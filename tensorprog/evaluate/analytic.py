@@ -101,7 +101,7 @@ Zeros = dict[Key, NDArray[np.bool_]]
 
 
 def _slots(cross: Tape, singles: tuple[Tape, Tape]) -> int:
-    return sum(s.size for tape in (cross, *singles) for s in tape.slots.values())
+    return sum(tape.count for tape in (cross, *singles))
 
 
 def _tapes(

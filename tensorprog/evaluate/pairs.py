@@ -61,7 +61,7 @@ class Evaluator(Protocol):
 def evaluator(pairs: Pairs, machine_code: Callable[[], Machine | None], count: int) -> Evaluator:
     """Machine code where it pays, for so many pairs of examples, and the formulas allow it."""
     arrays = Interpreted(pairs)
-    entries = sum(s.size for s in pairs.tape.slots.values()) * count
+    entries = pairs.tape.count * count
     machine = machine_code() if entries >= WORTH[True] else None
     if machine is None or entries < WORTH[machine.is_built]:
         return arrays
@@ -88,8 +88,8 @@ class Interpreted:
     @property
     def side(self) -> int:
         """See `Evaluator`."""
-        slots = sum(s.size for s in self.pairs.tape.slots.values())
-        return int(max(1, min(512, np.sqrt(min(self.pairs.memory, MEMORY) / (8 * max(1, slots))))))
+        memory = min(self.pairs.memory, MEMORY) / (8 * max(1, self.pairs.tape.count))
+        return int(max(1, min(512, np.sqrt(memory))))
 
     def __call__(self, i: Ints, j: Ints) -> dict[Key, Floats]:
         """See `Evaluator`."""

@@ -42,6 +42,11 @@ class Tape(Rules):
             own = self.slots[key].at[li * self.slots[key].cols + rj]
             getattr(self, f"_expand_{key[0]}")(key, own, li, rj)
 
+    @property
+    def count(self) -> int:
+        """The number of slots."""
+        return sum(s.size for s in self.slots.values())
+
     # ------------------------------------------------------------ the kernels
 
     def nngp(self) -> Key:
