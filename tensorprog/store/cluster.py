@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, final
 
-from tensorprog.errors import fail
+from tensorprog.errors import TensorProgError, fail
 from tensorprog.store.engine import Cut, Job, Result, compute_elsewhere, packed
 from tensorprog.store.plan import Block
 
@@ -74,6 +74,8 @@ class Cluster:
             except KilledWorker:
                 raise fail("the workers died again and again on the same block",
                            hint="they may lack memory: give less with --memory, which holds for each of them") from None
+            if isinstance(found, TensorProgError):
+                raise found
             yield under_way.pop(future.key), found
             future.release()
             if waiting:

@@ -129,9 +129,15 @@ def packed(job: Job) -> bytes:
     return pickle.dumps(job)
 
 
-def compute_elsewhere(job: bytes, task: Task) -> Result:
-    """`compute` in a process that may not have seen the job before; its tapes are kept for the next block."""
-    return compute(*_known(job), task)
+def compute_elsewhere(job: bytes, task: Task) -> Result | TensorProgError:
+    """`compute` in a process that may not have seen the job before; its tapes are kept for the next block.
+
+    An error of the user is a result: what is raised on a worker, dask prints with a traceback.
+    """
+    try:
+        return compute(*_known(job), task)
+    except TensorProgError as error:
+        return error
 
 
 @lru_cache(maxsize=2)

@@ -71,10 +71,11 @@ def write_kernels(asked: Asked, limit: Limit, shapes: Shapes, dtype: str, how: W
     Raises TensorProgError for a program that has to be sampled, for too little memory or disk, for files that are no
     kernels, and when an unfinished run of that name is for something else.
     """
-    check_replaceable(how.out)
     allowed = sensible() if how.memory is None else parse_size(how.memory)
     job, prepared, missing = rehearsed(limit, asked, dtype, how.want, how.tier)
     names = tuple(n for n in ("nngp", "ntk") if n in job.want + job.zero)
+    for path in places(how.out, names):
+        check_replaceable(path)
     request = asked.request(job, names)
     journal = Journal(how.out.with_name(how.out.name + ".partial"))
     begun, taken = journal.side(request), resident()

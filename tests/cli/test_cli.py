@@ -69,6 +69,12 @@ def test_warnings_go_to_standard_error(capsys, mlp, tmp_path):
         (["kernel", "mlp.tp", "--data", "mnist"], "mnist"),
         (["kernel", "mlp.tp", "--data", "iris", "--n", "0"], "--n"),
         (["kernel", "mlp.tp", "--data", "iris", "--n", "3", "--out", "no/such/K.npz"], "cannot write"),
+        (["kernel", "mlp.tp", "--data", "iris", "--memory", "2GB"], "--out"),
+        (["kernel", "mlp.tp", "--data", "iris", "--memory", "much", "--out", "K.npz"], "2GB"),
+        (["kernel", "mlp.tp", "--data", "iris", "--memory", "1MB", "--out", "K.npz"], "too little"),
+        (["kernel", "mlp.tp", "--data", "iris", "--memory", "2GB", "--out", "no/such/K.zarr"], "cannot write"),
+        (["kernel", "mlp.tp", "--data", "iris", "--accuracy", "0.1", "--out", "K.npy"], "jointly"),
+        (["kernel", "mlp.tp", "--data", "iris", "--tier", "sampling", "--out", "K.npy"], "jointly"),
         (["validate", "mlp.tp", "--widths", "8,x"], "8,x"),
         (["validate", "mlp.tp", "--widths", "0"], "positive"),
         (["run", "mlp.tp", "--data", "mnist"], "mnist"),
@@ -247,3 +253,22 @@ def test_check_does_not_import_what_it_does_not_need(mlp):
     command = [sys.executable, "-c", code, str(Path(mlp).resolve())]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert shown.stdout.strip() == ""
+
+
+def test_kernels_to_disk(capsys, mlp):
+    """Both formats that go block by block, and what is said of them."""
+    code, out, _ = call(capsys, "kernel", mlp, "--data", "iris", "--n", "20", "--out", "K.npy", "--memory", "2GB")
+    assert code == 0 and "K.nngp.npy, K.ntk.npy: 1 blocks" in out and "peak memory" in out
+    code, out, _ = call(capsys, "kernel", mlp, "--data", "iris", "--n", "20", "--out", "K.zarr", "--json")
+    data = json.loads(out)
+    ntk = np.load("K.ntk.npy", mmap_mode="r")
+    assert code == 0 and data["out"] == ["K.zarr"] and data["ntk"]["mean"] == pytest.approx(ntk.mean())
+    assert data["ntk"]["shape"] == [20, 20] and Path("K.zarr").is_dir()
+
+
+def test_interrupted_on_the_way_to_disk(capsys, mlp, monkeypatch):
+    from tensorprog.store.journal import Journal
+
+    monkeypatch.setattr(Journal, "add", lambda self, done: (_ for _ in ()).throw(KeyboardInterrupt))
+    code, _, err = call(capsys, "kernel", mlp, "--data", "iris", "--n", "20", "--out", "K.npy")
+    assert code == 130 and "K.npy.partial" in err and not Path("K.nngp.npy").exists()
