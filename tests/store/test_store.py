@@ -265,7 +265,7 @@ def test_results_are_replaced_and_other_things_are_not(mlp, tmp_path):
         mlp.write_kernels(tmp_path / "K.zarr", DATA)
     (tmp_path / "folder.zarr").mkdir()
     (tmp_path / "file.zarr").touch()
-    (tmp_path / "folder.npy").mkdir()
+    (tmp_path / "folder.ntk.npy").mkdir()
     for name in ("folder.zarr", "file.zarr", "folder.npy"):
         with pytest.raises(TensorProgError, match="something else"):
             mlp.write_kernels(tmp_path / name, DATA)
