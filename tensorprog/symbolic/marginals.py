@@ -21,7 +21,7 @@ from tensorprog.symbolic.line import Curve, curve, rule
 from tensorprog.symbolic.nested import line_product, nested
 from tensorprog.symbolic.orthant import EPS, Array
 from tensorprog.symbolic.rounding import doubt
-from tensorprog.symbolic.series import Series, mehler, series
+from tensorprog.symbolic.series import LONG, ORDER, Series, mehler, series
 
 REACH = 13.0
 FAR_REACH = 30.0  # for functions that grow exponentially
@@ -29,6 +29,7 @@ ACCEPT = 2e-11  # relative error of the series that is good enough
 FLOOR = 1e-14  # the same, relative to the root mean squares
 SETTLED = 1e-8  # relative error from which rules adapted to each function are tried
 RESOLVABLE = 1e-6  # functions with a larger defect oscillate too much for nested rules
+WORTH = 8  # entries that the series does not settle for each marginal, from which a long one is made
 GROWING = frozenset(["exp", "sinh", "cosh"])
 
 
@@ -113,15 +114,19 @@ def two_means(left: Side, right: Side, law: Pair, params: Mapping[str, Any]) -> 
     """E f(u) g(v): reduce the marginals, sum the series, redo what it does not resolve."""
     reach = max(reach_of(left.e), reach_of(right.e))
     curves = [_curve(side, law, i, reach, params) for i, side in enumerate((left, right))]
-    f, g = _marginals(left, right, curves, law, reach)
+    f, g = _marginals(left, right, curves, law, reach, ORDER)
     a, b = law.variance
     product = a * b
     rho = np.clip(orthant.ratio(law.c, np.sqrt(product)), -1.0, 1.0)
     det = np.where(product > 0, orthant.ratio(orthant.minor(a, b, law.c), product), 1.0)
     value, error = (np.array(np.broadcast_to(x, law.shape)) for x in mehler(f, g, rho))
+    worth = np.count_nonzero(_unsettled(value, error, f, g)) > WORTH * (f.norm.size + g.norm.size)
+    if worth and max(c.defect for c in curves) < RESOLVABLE:
+        f, g = _marginals(left, right, curves, law, reach, LONG)
+        value, error = (np.array(np.broadcast_to(x, law.shape)) for x in mehler(f, g, rho))
     if np.any(law.c == 0):
         _independent(value, error, f, g, law)
-    todo = ~(error <= np.maximum(ACCEPT * np.abs(value), FLOOR * np.sqrt(f.norm * g.norm)))
+    todo = _unsettled(value, error, f, g)
     todo &= np.broadcast_to((product > 0) & (rho != 0), law.shape) & (max(c.defect for c in curves) < RESOLVABLE)
     if np.any(todo):
         r, d = (np.broadcast_to(x, law.shape)[todo] for x in (rho, det))
@@ -130,6 +135,10 @@ def two_means(left: Side, right: Side, law: Pair, params: Mapping[str, Any]) -> 
         value[todo] = np.where(better, v, value[todo])
         error[todo] = np.where(better, e, error[todo])
     return value, error
+
+
+def _unsettled(value: Array, error: Array, f: Series, g: Series) -> Array:
+    return np.asarray(~(error <= np.maximum(ACCEPT * np.abs(value), FLOOR * np.sqrt(f.norm * g.norm))))
 
 
 def _independent(value: Array, error: Array, f: Series, g: Series, law: Pair) -> None:
@@ -146,13 +155,15 @@ def _curve(side: Side, law: Pair, i: int, reach: float, params: Mapping[str, Any
     return curve_of(side, mean, np.sqrt(variance), reach, params)
 
 
-def _marginals(left: Side, right: Side, curves: list[Curve], law: Pair, reach: float) -> tuple[Series, Series]:
+def _marginals(
+    left: Side, right: Side, curves: list[Curve], law: Pair, reach: float, order: int
+) -> tuple[Series, Series]:
     """Both series; that of the left serves both when functions and laws are the same."""
     laws = [_flat(law, i) for i in (0, 1)]
     shapes = [np.broadcast_shapes(law.mean[i].shape, law.variance[i].shape) for i in (0, 1)]
     renamed = substitute(right.e, {right.arg: Sym(left.arg)})
     same = renamed == left.e and all(map(np.array_equal, laws[0], laws[1]))
-    found = [_marginal(curves[i], *laws[i], reach) for i in ((0,) if same else (0, 1))]
+    found = [_marginal(curves[i], *laws[i], reach, order) for i in ((0,) if same else (0, 1))]
     return found[0].reshaped(shapes[0]), found[-1].reshaped(shapes[1])
 
 
@@ -161,9 +172,9 @@ def _flat(law: Pair, i: int) -> tuple[Array, Array]:
     return mean.ravel(), variance.ravel()
 
 
-def _marginal(c: Curve, mean: Array, variance: Array, reach: float) -> Series:
+def _marginal(c: Curve, mean: Array, variance: Array, reach: float, order: int) -> Series:
     """The series of every marginal [N]; at variance 0 the value alone."""
-    found = series(c, mean, np.sqrt(np.where(variance > 0, variance, 1e-300)), reach)
+    found = series(c, mean, np.sqrt(np.where(variance > 0, variance, 1e-300)), reach, order)
     values, dead = c.f(mean), variance == 0
     first = np.arange(len(found.coefficients))[:, None] == 0
     rows = np.where(dead, np.where(first, values, 0.0), found.coefficients)
@@ -173,7 +184,7 @@ def _marginal(c: Curve, mean: Array, variance: Array, reach: float) -> Series:
 
 def reduced(side: Side, mean: Array, variance: Array, reach: float, params: Mapping[str, Any]) -> Series:
     """The series of a function for flat arrays of laws."""
-    return _marginal(curve_of(side, mean, np.sqrt(variance), reach, params), mean, variance, reach)
+    return _marginal(curve_of(side, mean, np.sqrt(variance), reach, params), mean, variance, reach, ORDER)
 
 
 def _redone(

@@ -22,7 +22,7 @@ from tensorprog.symbolic.moments import Moments, joint_lists
 from tensorprog.symbolic.orthant import Array
 from tensorprog.symbolic.points import Split, has_dirac, split_points
 from tensorprog.symbolic.separate import separate
-from tensorprog.symbolic.series import ORDER
+from tensorprog.symbolic.series import LONG, ORDER
 
 Params = Mapping[str, Any]
 MOST_ARGUMENTS = 4
@@ -45,7 +45,7 @@ class Quadrature:
         if len(self.factors) < 2:
             return "composite Gauss-Kronrod rule, broken at kinks"
         return (
-            f"Hermite series of the marginals (Mehler), order <= {ORDER};"
+            f"Hermite series of the marginals (Mehler), order <= {ORDER}, or {LONG} where that leaves many entries;"
             f" nearer to correlation 1 nested Gauss rules, broken at kinks, {self._cost()}"
         )
 

@@ -18,7 +18,7 @@ from tensorprog.symbolic.line import ROUNDED, Curve, rule
 from tensorprog.symbolic.orthant import EPS, Array
 from tensorprog.symbolic.tiles import cut, tiles
 
-ORDER = 128
+ORDER, LONG = 128, 1024
 CHUNK = 64  # marginals at a time
 MANY = 160  # marginals from which they are interpolated
 NODES = (24, 64)
@@ -42,16 +42,16 @@ class Series:
         return Series(self.coefficients.reshape(-1, *shape), rest, norm, error)
 
 
-def series(f: Curve, mean: Array, deviation: Array, reach: float) -> Series:
+def series(f: Curve, mean: Array, deviation: Array, reach: float, order: int = ORDER) -> Series:
     """The Hermite series of f(mean + deviation x) for flat arrays of laws."""
     if len(mean) > MANY and np.ptp(mean) == 0:
-        found = _interpolated(f, float(mean[0]), deviation, reach)
+        found = _interpolated(f, float(mean[0]), deviation, reach, order)
         if found is not None:
             return found
-    return _direct(f, mean, deviation, reach)
+    return _direct(f, mean, deviation, reach, order)
 
 
-def _interpolated(f: Curve, mean: float, deviation: Array, reach: float) -> Series | None:
+def _interpolated(f: Curve, mean: float, deviation: Array, reach: float, order: int) -> Series | None:
     """The series of many deviations from those of a few: coefficients are smooth in the logarithm of the deviation.
 
     Chebyshev interpolation; what its last coefficients hold enters the error.  None where these do not vanish.
@@ -62,7 +62,7 @@ def _interpolated(f: Curve, mean: float, deviation: Array, reach: float) -> Seri
         return None
     for n in NODES:
         angles = np.pi * (np.arange(n) + 0.5) / n
-        at = _direct(f, np.full(n, mean), np.exp(middle + half * np.cos(angles)), reach)
+        at = _direct(f, np.full(n, mean), np.exp(middle + half * np.cos(angles)), reach, order)
         waves = np.cos(np.outer(angles, np.arange(n))) * np.where(np.arange(n) == 0, 1.0, 2.0) / n
         chebyshev = np.concatenate([at.coefficients, at.norm[None]]) @ waves
         last = np.abs(chebyshev[:, -3:]).sum(axis=1)
@@ -76,10 +76,11 @@ def _interpolated(f: Curve, mean: float, deviation: Array, reach: float) -> Seri
     return None
 
 
-def _direct(f: Curve, mean: Array, deviation: Array, reach: float) -> Series:
+def _direct(f: Curve, mean: Array, deviation: Array, reach: float, order: int) -> Series:
     """The series of every law by itself."""
     parts = [
-        _series(f, mean[i : i + CHUNK], deviation[i : i + CHUNK], reach) for i in range(0, max(len(mean), 1), CHUNK)
+        _series(f, mean[i : i + CHUNK], deviation[i : i + CHUNK], reach, order)
+        for i in range(0, max(len(mean), 1), CHUNK)
     ]
     return Series(
         np.concatenate([p.coefficients for p in parts], axis=1),
@@ -89,15 +90,15 @@ def _direct(f: Curve, mean: Array, deviation: Array, reach: float) -> Series:
     )
 
 
-def _series(f: Curve, mean: Array, deviation: Array, reach: float) -> Series:
-    at = rule(mean, deviation, f.breaks, reach, 1.0)
+def _series(f: Curve, mean: Array, deviation: Array, reach: float, order: int) -> Series:
+    at = rule(mean, deviation, f.breaks, reach, np.sqrt(ORDER / order))  # panels as short as the waves of h_k
     x = at.x
     values = at.values(f.f)
     norm, norm_error = at.mean(values * values)
     weighted = values * at.weights
-    rows = np.empty((ORDER + 1, at.size))
+    rows = np.empty((order + 1, at.size))
     previous, current = np.zeros_like(x), np.ones_like(x)
-    for k in range(ORDER + 1):
+    for k in range(order + 1):
         rows[k] = at.gather((weighted * current).sum(axis=1))
         following = (x * current - np.sqrt(k) * previous) / np.sqrt(k + 1)
         previous, current = current, following

@@ -208,3 +208,22 @@ def test_no_covariance_means_a_product_of_means(tools):
     exact = float(left / mp.sqrt(2001))
     assert float(value) == pytest.approx(exact, rel=1e-8)
     assert abs(float(value) - exact) <= float(error)
+
+
+@pytest.mark.parametrize("name", ["tanh", "swish"])
+def test_long_series_of_many_pairs(tools, name):
+    """A kernel at variances around 100 against its entries one by one, which nested rules integrate."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 20)) + 2
+    k = 100 * np.einsum("ik,jk->ij", x, x) / np.mean(np.sum(x * x, axis=1))
+    d = np.diag(k).copy()
+    p = tools.pair(SMOOTH[name], SMOOTH[name])
+    zeros = np.zeros((1, 1, 1))
+    moments = Moments(zeros, d[None, None, :, None], zeros, d[None, None, None, :], k[None, None])
+    value, error = (np.broadcast_to(t, (1, 40, 40))[0] for t in p.evaluate(moments, {}))
+    i, j = rng.integers(0, 40, size=(2, 12))
+    for a, b in zip(i, j, strict=True):
+        single, slack = p.evaluate(tools.moments(d[a], d[b], k[a, b]), {})
+        assert value[a, b] == pytest.approx(float(single), rel=1e-9)
+        assert abs(value[a, b] - float(single)) <= error[a, b] + float(slack)
+    assert np.all(error <= 1e-8 * np.abs(value))
