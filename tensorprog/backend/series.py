@@ -19,7 +19,7 @@ from tensorprog.evaluate.execute import Run
 from tensorprog.ir import expr as ex
 from tensorprog.ir.tables import Ints
 from tensorprog.symbolic.absorb import Absorbed
-from tensorprog.symbolic.expectation import Expectation, Moved, Numerical
+from tensorprog.symbolic.expectation import Closed, Expectation, Moved, Numerical
 from tensorprog.symbolic.marginals import ACCEPT, FLOOR, Side, reach_of, reduced
 from tensorprog.symbolic.orthant import ratio
 from tensorprog.symbolic.series import ORDER
@@ -48,14 +48,17 @@ def marginals_of(e: Expectation) -> tuple[Marginal, Marginal] | None:
     """The sides of an expectation that is a series; None for any other."""
     maps = (e.left, e.right) if isinstance(e, Moved) else (Absorbed(ex.ONE), Absorbed(ex.ONE))
     inner = e.inner if isinstance(e, Moved) else e
-    if not isinstance(inner, Numerical) or inner.rule.factors is None or len(inner.rule.factors) != 2:
+    rule = inner.rule if isinstance(inner, Numerical) else None
+    if isinstance(inner, Closed) and inner.is_slow:
+        rule = inner.backup
+    if rule is None or rule.factors is None or len(rule.factors) != 2:
         return None
-    (i, f), (j, g) = inner.rule.factors
+    (i, f), (j, g) = rule.factors
     request = inner.request
     if (i, j) != (0, 1) or len(request.left_args) != 1 or len(request.right_args) != 1 or f.points or g.points:
         return None
     reach = max(reach_of(f.regular), reach_of(g.regular))
-    sides = Side(f.regular, inner.rule.args[0]), Side(g.regular, inner.rule.args[1])
+    sides = Side(f.regular, rule.args[0]), Side(g.regular, rule.args[1])
     return Marginal(sides[0], maps[0], reach), Marginal(sides[1], maps[1], reach)
 
 

@@ -54,6 +54,11 @@ class Sums:
             g.exponent or g.wave or g.others or any(k.kind for k in g.knots) for g in (*self.left, *self.right)
         )
 
+    @property
+    def most_gates(self) -> int:
+        """The most half-lines in one moment."""
+        return sum(max((len(g.kinds) for g in side), default=0) for side in (self.left, self.right))
+
     def evaluate(self, moments: Moments, params: Params) -> tuple[Array, Array]:
         """E[f g] and an estimate of its absolute error, of the common shape of the moments."""
         shape = np.broadcast_shapes(moments.shape, *(np.shape(v) for v in params.values()))
