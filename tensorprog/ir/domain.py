@@ -11,19 +11,35 @@ Scalars are not judged here: whether `sqrt(avg(...))` stays in its domain depend
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
 
 from tensorprog.errors import TensorProgError, fail
-from tensorprog.ir.expr import COMPARE, Expr, Num, Op, Sym, evaluate, show, substitute, symbols
+from tensorprog.ir.expr import (
+    COMPARE,
+    ONE,
+    ZERO,
+    Expr,
+    Num,
+    Op,
+    Sym,
+    add,
+    differentiate,
+    evaluate,
+    mul,
+    show,
+    substitute,
+    symbols,
+)
 from tensorprog.ir.functions import FUNCTIONS, INF, REALS, Interval
-from tensorprog.ir.program import Instr, Linear, MatMul, MaxOver, Pointwise, Program, Read
+from tensorprog.ir.program import Instr, Linear, MatMul, MaxOver, Pointwise, Program, Read, Term
 from tensorprog.ir.schedule import components
 
 MAX_ROUNDS = 4
+MOST_DEGREE = 12  # of the polynomials whose maximum is looked for
 
 
 @final
@@ -51,21 +67,41 @@ class Undefined(Exception):
     """A function outside its domain: the text says which."""
 
 
+class Singular(Undefined):
+    """A function that divides by zero so strongly, or so often, that its square has no mean."""
+
+
 def check_domains(program: Program) -> None:
     """Raises TensorProgError for a nonlinearity that is not defined, or grows too fast."""
+    _judge(program, lambda name, error: True)
+
+
+def check_gradients(program: Program, forward: Collection[str]) -> None:
+    """Raises TensorProgError for a gradient of a differentiated program whose variance is infinite.
+
+    As the slope of sqrt(abs(u)): E[f'(u)^2] = E[1 / (4 |u|)] does not exist.
+    """
+    _judge(program, lambda name, error: name not in forward and isinstance(error, Singular))
+
+
+Judge = Callable[[str, Undefined], bool]
+
+
+def _judge(program: Program, raises: Judge) -> None:
+    """Bounds of all families; errors where `raises` says so, elsewhere such a family may be anything."""
     bounds = {i.var.name: NOTHING for i in program.instrs}
     for group in components(program.instrs):
         for turn in range(MAX_ROUNDS):
             before = [bounds[i.var.name] for i in group]
             for instr in group:
-                bounds[instr.var.name] = _bound(instr, bounds, program)
+                bounds[instr.var.name] = _bound(instr, bounds, program, raises)
             if before == [bounds[i.var.name] for i in group]:
                 break
             if turn == MAX_ROUNDS - 2:  # a loop that keeps growing may go anywhere
                 bounds.update({i.var.name: Bound(REALS, bounds[i.var.name].degree) for i in group})
 
 
-def _bound(instr: Instr, bounds: Mapping[str, Bound], program: Program) -> Bound:
+def _bound(instr: Instr, bounds: Mapping[str, Bound], program: Program, raises: Judge) -> Bound:
     op = instr.op
     if instr.var.dim is None:
         return UNKNOWN
@@ -75,7 +111,7 @@ def _bound(instr: Instr, bounds: Mapping[str, Bound], program: Program) -> Bound
         case Linear():
             return _linear(op, bounds, program)
         case Pointwise(fn=fn, args=args):
-            return _pointwise(instr, fn, args, bounds, program)
+            return _pointwise(instr, fn, args, bounds, program, raises)
         case MaxOver(operand=h):
             return bounds[h]
         case _:
@@ -128,34 +164,65 @@ def _times(a: float, b: float) -> float:
     return 0.0 if a == 0 or b == 0 else a * b
 
 
-def _pointwise(instr: Instr, fn: Expr, args: tuple[Read, ...], bounds: Mapping[str, Bound], program: Program) -> Bound:
+def _pointwise(  # noqa: PLR0913
+    instr: Instr, fn: Expr, args: tuple[Read, ...], bounds: Mapping[str, Bound], program: Program, raises: Judge
+) -> Bound:
     known = {f"a{k}": bounds[a.var] for k, a in enumerate(args) if program.var(a.var).dim is not None}
     if any(b.range[0] > b.range[1] for b in known.values()):
         return NOTHING
+    written = {f"a{k}": inlined(a.var, program) for k, a in enumerate(args) if f"a{k}" in known}
     try:
-        bound = bound_of(fn, known)
+        bound = bound_of(fn, known, written)
+        if bound.order >= 2:
+            raise Undefined("it grows too fast for its Gaussian moments to exist")
     except Undefined as error:
-        raise _undefined(instr, fn, args, str(error)) from None
-    if bound.order >= 2:
-        raise _undefined(instr, fn, args, "it grows too fast for its Gaussian moments to exist")
+        if raises(instr.var.name, error):
+            raise _undefined(instr, fn, args, str(error)) from None
+        return UNKNOWN
     return bound
 
 
 def _undefined(instr: Instr, fn: Expr, args: tuple[Read, ...], what: str) -> TensorProgError:
     text = show(substitute(fn, {f"a{k}": Sym(a.var.split(".")[0]) for k, a in enumerate(args)}))
-    hint = "nonlinearities must be defined on all of R and grow slower than exp(u^2)"
+    hint = "nonlinearities must be defined on all of R and grow slower than exp(c u^2), whatever c"
     return fail(f"the nonlinearity {text} has no limit: {what}", instr.var.span, hint)
 
 
-def bound_of(fn: Expr, known: Mapping[str, Bound]) -> Bound:
-    """The bound of an expression in vectors (`known`) and other numbers.  Raises Undefined."""
+def inlined(name: str, program: Program, depth: int = 3) -> Expr:
+    """A vector as a function of those it is made of coordinate by coordinate, at the same index and without scalars."""
+    if depth == 0:
+        return Sym(name)
+    match program.instr(name).op:
+        case Linear(terms=terms) if all(_in_place(t) for t in terms):
+            parts = (ONE if t.operand is None else inlined(t.operand, program, depth - 1) for t in terms)
+            return add(*(mul(t.coef, p) for t, p in zip(terms, parts, strict=True)))
+        case Pointwise(fn=fn, args=args) if all(program.var(a.var).axes == program.var(name).axes for a in args):
+            if any(program.var(a.var).dim is None for a in args):
+                return Sym(name)
+            return substitute(fn, {f"a{k}": inlined(a.var, program, depth - 1) for k, a in enumerate(args)})
+        case _:
+            return Sym(name)
+
+
+def _in_place(t: Term) -> bool:
+    return not t.scalars and t.map.source == t.map.target and len(t.map.domain) == len(t.map.target)
+
+
+def bound_of(fn: Expr, known: Mapping[str, Bound], written: Mapping[str, Expr]) -> Bound:
+    """The bound of an expression in vectors (`known`) and other numbers; `written` are the vectors as functions.
+
+    Raises Undefined.
+    """
     if isinstance(fn, Num):
         return Bound((float(fn.value), float(fn.value)), 0.0)
     if isinstance(fn, Sym):
         return known.get(fn.name, UNKNOWN)
     if not symbols(fn) & known.keys():
         return _number(fn)
-    parts = [bound_of(a, known) for a in fn.args]
+    parts = [bound_of(a, known, written) for a in fn.args]
+    if fn.fn == "exp":
+        peak = _peak(substitute(fn.args[0], written)) if symbols(fn.args[0]) <= written.keys() else None
+        parts = parts if peak is None else [replace(parts[0], range=(parts[0].range[0], peak))]
     if fn.fn == "add":
         low, high = sum(p.range[0] for p in parts), sum(p.range[1] for p in parts)
         decay = min(p.decay for p in parts)
@@ -206,9 +273,9 @@ def _inverse(p: float, base: Bound) -> Bound:
     """1 / base^p; its variance is finite where base^p is like |z|^k with k < 1/2."""
     low, high = base.range
     if math.isinf(base.zero):
-        raise Undefined("it divides by a quantity that is zero with positive probability")
+        raise Singular("it divides by a quantity that is zero with positive probability")
     if 2 * base.zero * p >= 1 or low < 0 < high:
-        raise Undefined("it divides by a quantity that reaches zero, and its variance is infinite")
+        raise Singular("it divides by a quantity that reaches zero, and its variance is infinite")
     away = low > 0 or high < 0
     range_ = (0.0, INF) if low >= 0 else (-INF, 0.0)
     return Bound(range_, 0.0) if away or not base.decay else Bound(range_, INF, base.decay)
@@ -273,6 +340,40 @@ def _exponential(name: str, inner: Bound, interval: Interval) -> Bound:
         return Bound(interval, 0.0, decay=0.0 if below else _steepness(inner))
     growth = INF if inner.order > 0 else max(inner.degree, 1.0)
     return Bound(interval, INF, growth, decay=growth if name == "exp" and not below else 0.0)
+
+
+def _peak(e: Expr) -> float | None:
+    """The maximum of a polynomial in one vector that falls on both sides, such as u - u^2."""
+    names = sorted(symbols(e))
+    coefficients = _coefficients(e, names[0]) if len(names) == 1 else None
+    if coefficients is None or len(coefficients) % 2 == 0 or coefficients[-1] >= 0:
+        return None
+    polynomial = np.polynomial.Polynomial(coefficients)
+    at = polynomial.deriv().roots()
+    return float(np.max(polynomial(at[np.abs(at.imag) < 1e-9].real), initial=coefficients[0]))
+
+
+def _coefficients(e: Expr, name: str) -> list[float] | None:
+    """Of a polynomial in `name`, by Taylor's formula; None for anything else."""
+    found: list[float] = []
+    for k in range(MOST_DEGREE):
+        if not _is_polynomial(e):
+            return None
+        found.append(float(evaluate(e, {name: 0})) / math.factorial(k))
+        e = differentiate(e, name)
+        if e == ZERO:
+            return found
+    return None
+
+
+def _is_polynomial(e: Expr) -> bool:
+    if not isinstance(e, Op):
+        return True
+    if e.fn == "pow":
+        exponent = e.args[1]
+        whole = isinstance(exponent, Num) and exponent.value == int(exponent.value) and exponent.value >= 0
+        return whole and _is_polynomial(e.args[0])
+    return e.fn in {"add", "mul"} and all(map(_is_polynomial, e.args))
 
 
 def _value(name: str, at: float, otherwise: float) -> float:

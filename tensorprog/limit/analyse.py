@@ -15,6 +15,7 @@ from tensorprog.autodiff import differentiate
 from tensorprog.elaborate.driver import reachable
 from tensorprog.errors import Diagnostic, TensorProgError, fail
 from tensorprog.ir import expr as ex
+from tensorprog.ir.domain import check_gradients
 from tensorprog.ir.expr import Expr
 from tensorprog.ir.program import (
     Differentiated,
@@ -101,6 +102,7 @@ def analyse(program: Program, output: str | None = None, symbolic: bool = False)
         return _assemble(program, name, missing, *with_responses(split_means(program), symbolic))
     differentiated = differentiate(program, name)
     try:
+        check_gradients(differentiated.program, own)
         limit = _assemble(program, name, differentiated, *with_responses(split_means(differentiated.program), symbolic))
         check_inners(limit.program, limit.orders, own)
     except TensorProgError as missing:  # of the forward pass too, or of the backward pass alone
