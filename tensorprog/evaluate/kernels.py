@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 @final
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One expectation: its text, the tier that served it, the largest error estimate."""
+    """One expectation: its text, the tier that served it, the largest estimate of its absolute error."""
 
     expectation: str
     tier: str
@@ -42,8 +42,8 @@ class Report:
     reason: str = ""
 
     def __str__(self) -> str:
-        lines = [f"{r.tier:<10} {r.error:8.1e}  {r.expectation}" for r in self.rows]
-        return "\n".join(["tier       error     expectation", *lines, *([self.reason] if self.reason else [])])
+        lines = [f"{r.tier:<10} {r.error:10.1e}  {r.expectation}" for r in self.rows]
+        return "\n".join(["tier       abs. error  expectation", *lines, *([self.reason] if self.reason else [])])
 
 
 @final
@@ -126,7 +126,7 @@ def _analytic(limit: Limit, left: Dataset, right: Dataset | None, want: tuple[st
     except TensorProgError as error:
         if want != ("nngp", "ntk"):
             raise
-        missing = f"there is no NTK: {error.diagnostics[0].message}"
+        missing = f"there is no NTK at equal examples: {error.diagnostics[0].message}"
         found, errors = analytic.kernels(analytic.Prepared(limit, moments, ("nngp",)), left, right, progress)
     rows = tuple(Row(describe(e), e.tier, error) for e, error in errors.values())
     return Kernels(found.get("nngp"), found.get("ntk"), report=Report(rows, missing))

@@ -37,7 +37,7 @@ def rehearsed(
         if set(job.want) != {"nngp", "ntk"}:
             raise
         less = replace(job, want=("nngp",))
-        return less, _prepared(less, asked), f"there is no NTK: {error.diagnostics[0].message}"
+        return less, _prepared(less, asked), f"there is no NTK at equal examples: {error.diagnostics[0].message}"
 
 
 def _job(limit: Limit, asked: Asked, dtype: str, want: tuple[str, ...], tier: str) -> Job:
