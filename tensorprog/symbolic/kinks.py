@@ -105,20 +105,22 @@ def _seeds(low: float, high: float, features: Iterable[tuple[float, float]]) -> 
 
 
 def partition(
-    e: Expr, function_of: Callable[[Expr], Function], doubt: Function, low: float, high: float
+    e: Expr, function_of: Callable[[Expr], Function], doubt: Function, span: tuple[float, float], narrow: float
 ) -> tuple[Array, float]:
-    """Breakpoints in [low, high] between which a polynomial of degree 16 resolves `e`; the worst relative defect.
+    """Breakpoints in the span between which a polynomial of degree 16 resolves `e`; the worst relative defect.
 
-    `doubt` is what rounding may move `e` by (`rounding`).
-
-    Starts at the kinks and around the centres; halves what is not resolved (Chebyshev coefficients that do not decay).
+    `doubt` is what rounding may move `e` by (`rounding`).  Starts at the kinks and around the centres; halves what is
+    not resolved (Chebyshev coefficients that do not decay).  What is left at a root like that of |u|^(1/2), which no
+    halving resolves, counts by its mass, relative to a law as `narrow` as that deviation; not where f is infinite.
     """
+    (low, high), knots = span, kinks(e, function_of)
     f = function_of(e)
-    starts = (*kinks(e, function_of), *_seeds(low, high, centres(e, function_of)))
+    starts = (*knots, *_seeds(low, high, centres(e, function_of)))
     ends = np.unique([low, high, *(t for t in starts if low < t < high)])
     open_panels, done = np.stack([ends[:-1], ends[1:]]), [ends]
     core = np.abs(open_panels.mean(axis=0) - 0.5 * (low + high)) <= 0.1 * (high - low)
-    negligible = 1e-18 * np.max(_defects(f, doubt, open_panels)[1], where=core, initial=0.0)
+    typical = float(np.max(_defects(f, doubt, open_panels)[1], where=core | ~core.any(), initial=0.0))
+    negligible = 1e-18 * typical
     for _ in range(60):
         defect, size, rounding = _defects(f, doubt, open_panels)
         bad = defect > RESOLVED * size + 16 * EPS * rounding + negligible
@@ -131,7 +133,12 @@ def partition(
         )
         if sum(map(len, done)) > PANELS:
             break
-    return np.unique(np.concatenate(done)), float(np.max(defect / np.maximum(size, rounding)))
+    defect, size, rounding = _defects(f, doubt, open_panels)
+    whole = defect / np.maximum(size, rounding)
+    if not np.all(np.isfinite(f(np.array(knots)))):
+        return np.unique(np.concatenate(done)), float(np.max(whole))
+    mass = defect * np.diff(open_panels, axis=0)[0] / (narrow * max(typical, 1e-300))
+    return np.unique(np.concatenate(done)), float(np.max(np.minimum(whole, mass)))
 
 
 def _defects(f: Function, doubt: Function, panels: Array) -> tuple[Array, Array, Array]:

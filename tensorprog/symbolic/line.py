@@ -66,10 +66,12 @@ class Curve:
     defect: float
 
 
-def curve(e: Expr, function_of: Callable[[Expr], Function], doubt: Function, low: float, high: float) -> Curve:
-    """The function that `function_of` reads from `e`, resolved on [low, high]."""
+def curve(
+    e: Expr, function_of: Callable[[Expr], Function], doubt: Function, span: tuple[float, float], narrow: float
+) -> Curve:
+    """The function that `function_of` reads from `e`, resolved on a span, for laws no narrower than a deviation."""
     f, knots = function_of(e), kinks(e, function_of)
-    breaks, defect = partition(e, function_of, doubt, low, high)
+    breaks, defect = partition(e, function_of, doubt, span, narrow)
     return Curve(f, doubt, knots, breaks, defect)
 
 

@@ -70,8 +70,9 @@ def _grows(e: Expr) -> bool:
 def curve_of(side: Side, mean: Array, deviation: Array, reach: float, params: Mapping[str, Any]) -> Curve:
     """The function of a run resolved where its laws live."""
     read = function_of(side.arg, params)
-    low, high = float(np.min(mean - reach * deviation)), float(np.max(mean + reach * deviation))
-    return curve(side.e, read, doubt_of(side, params), low, high)
+    span = float(np.min(mean - reach * deviation)), float(np.max(mean + reach * deviation))
+    narrow = float(np.min(deviation, where=deviation > 0, initial=span[1] - span[0]))
+    return curve(side.e, read, doubt_of(side, params), span, narrow)
 
 
 def one_mean(side: Side, mean: Array, variance: Array, params: Mapping[str, Any]) -> tuple[Array, Array]:

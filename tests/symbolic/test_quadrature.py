@@ -157,7 +157,8 @@ def test_many_marginals_are_interpolated(name: str, variances: tuple[float, floa
     read = function_of("u", {})
     variance = np.random.default_rng(0).uniform(*variances, 400)
     deviation = np.sqrt(variance)
-    f = curve(e, read, doubt_of(Side(e, "u"), {}), -13 * deviation.max(), 13 * deviation.max())
+    span = -13 * deviation.max(), 13 * deviation.max()
+    f = curve(e, read, doubt_of(Side(e, "u"), {}), span, deviation.min())
     found = series_module.series(f, np.zeros(400), deviation, 13.0)
     alone = series_module.series(f, np.zeros(100), deviation[:100], 13.0)
     size = np.sqrt(alone.norm)
@@ -227,3 +228,17 @@ def test_long_series_of_many_pairs(tools, name):
         assert value[a, b] == pytest.approx(float(single), rel=1e-9)
         assert abs(value[a, b] - float(single)) <= error[a, b] + float(slack)
     assert np.all(error <= 1e-8 * np.abs(value))
+
+
+@pytest.mark.parametrize("variance", [1.0, 1e-4, 400.0])
+def test_roots_at_kinks(tools, variance):
+    """E |u| at correlation one, from its root; and E sqrt|u| sqrt|v| at correlation 1/2, in polar coordinates."""
+    p = tools.pair("sqrt(abs(u))", "sqrt(abs(u))", "quadrature")
+    value, error = p.evaluate(tools.moments(variance, variance, variance, 0.0, 0.0), {})
+    assert float(value) == pytest.approx(np.sqrt(2 * variance / np.pi), rel=1e-9)
+    assert abs(float(value) - np.sqrt(2 * variance / np.pi)) <= 4 * float(error)
+    value, error = p.evaluate(tools.moments(variance, variance, variance / 2, 0.0, 0.0), {})
+    angle = lambda t: mp.sqrt(abs(mp.cos(t) * mp.cos(t - mp.pi / 3)))  # noqa: E731
+    corners = [-mp.pi / 2, -mp.pi / 6, mp.pi / 2]
+    wanted = mp.gamma(1.5) * mp.sqrt(2) * variance**0.5 * mp.quad(angle, corners) / mp.pi
+    assert float(value) == pytest.approx(float(wanted), rel=1e-8)
