@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from tensorprog.derivation.algebra import function, symbols, walk
+from tensorprog.derivation.algebra import symbols
 from tensorprog.derivation.derive import Derivation
+from tensorprog.derivation.expectations import expectations, functions, infinite, listed, nodes
 from tensorprog.derivation.notation import (
     Block,
     Condition,
     Element,
     Expectation,
     Gram,
-    Integral,
     Kernel,
     Moment,
     Node,
@@ -26,9 +26,6 @@ from tensorprog.ir.expr import ONE, Expr, Sym, show
 from tensorprog.ir.program import Linear
 from tensorprog.limit.analyse import Limit
 from tensorprog.limit.exact import NotExact, exact_value
-from tensorprog.limit.moments import Gaussian
-from tensorprog.symbolic.expectation import Closed, Request
-from tensorprog.symbolic.formula import closed_formula
 
 NTK = Kernel("NTK")
 
@@ -47,7 +44,8 @@ def compose(d: Derivation) -> Page:
     elif limit.ntk_error is not None:
         words = f"No tangent kernel: {limit.ntk_error.diagnostics[0].message}."
         parts += [Heading("Backward pass"), Paragraph((words,))]
-    parts += _expectations(d)
+    parts += functions(d)
+    parts += expectations(d)
     parts += _sampled(d)
     return Page(title, (*parts, Heading("Assumptions"), *_assumptions(d)))
 
@@ -82,17 +80,6 @@ def _widths(limit: Limit) -> str:
     return ", ".join(w.name for w in limit.source.widths) or "the width"
 
 
-def nodes(d: Derivation) -> Iterator[Node]:
-    """All nodes of the equations and results."""
-    blocks: list[Block] = [*d.forward, *d.backward, *([d.nngp] if d.nngp is not None else [])]
-    for block in blocks:
-        for e in block.equations if isinstance(block, Recursion) else (block,):
-            yield from walk(e.left)
-            yield from walk(e.right)
-    for _, node in d.ntk:
-        yield from walk(node)
-
-
 def _notation(d: Derivation) -> Iterator[str | Node]:
     """What the signs mean that occur."""
     found = list(nodes(d))
@@ -111,8 +98,12 @@ def _notation(d: Derivation) -> Iterator[str | Node]:
         yield "A bracket with a condition in it is 1 where the condition holds, else 0. "
     if any(isinstance(n, Element | Gram) and n.index for n in found if isinstance(n, Element)):
         yield "Whatever is read outside the range of an index is zero. "
-    if any(isinstance(n, Expectation) and n.law is not None for n in found):
-        yield "Expectations are over Gaussian variables with the second moments of the same names. "
+    laws = [n.law for n in found if isinstance(n, Expectation) and n.law is not None]
+    if laws:
+        yield "Expectations are over Gaussian variables with the second moments of the same names"
+        yield "; " if any(not centred for _, centred in laws) else ". "
+    if any(not centred for _, centred in laws):
+        yield "where these have means, the covariance is the second moment less the product of the means. "
 
 
 def _ranges(d: Derivation) -> Iterator[str | Node]:
@@ -137,86 +128,6 @@ def _value(limit: Limit) -> list[Part]:
         return []
 
 
-# ---------------------------------------------------------------- expectations
-
-
-def _laws(d: Derivation) -> dict[tuple[Request, bool], Gaussian]:
-    """The expectations that occur, up to the names of their arguments."""
-    found: dict[tuple[Request, bool], Gaussian] = {}
-    for node in nodes(d):
-        if isinstance(node, Expectation) and node.law is not None:
-            gaussian, centred = node.law
-            found.setdefault((gaussian.expectation.request, centred), gaussian)
-    return found
-
-
-def _expectations(d: Derivation) -> list[Part]:
-    closed: list[Line] = []
-    long: list[Node] = []
-    numerical: list[Line] = []
-    formulas: list[Expr] = []
-    for (request, centred), g in _laws(d).items():
-        left = general(request)
-        if g.expectation.tier == "closed":
-            formula = formula_of(g, centred)
-            if formula is None:
-                long.append(left)
-            else:
-                closed.append(Line(left, Scalar(formula)))
-                formulas.append(formula)
-        else:
-            numerical.append(Line(left, Integral(left.factors, _variables(left))))
-    parts: list[Part] = [Heading("Expectations")] if closed or long or numerical else []
-    if closed:
-        parts += [Paragraph(tuple(_law_words(formulas))), Display(tuple(closed))]
-    if long:
-        parts.append(Paragraph(("In closed form, too, but too long to be read: ", *_listed(long), ".")))
-    if numerical:
-        words = "By quadrature, with p the Gaussian density of the arguments:"
-        parts += [Paragraph((words,)), Display(tuple(numerical))]
-    return parts
-
-
-def _variables(node: Expectation) -> tuple[str, ...]:
-    """The names of the arguments."""
-    return tuple(dict.fromkeys(n.name for n in walk(node) if isinstance(n, Element)))
-
-
-def _law_words(formulas: Sequence[Expr]) -> Iterator[str | Node]:
-    used = frozenset[str]().union(*map(ex.symbols, formulas))
-    yield from ("In closed form, for ", Element("u"), " and ", Element("v"), " of variances ", Scalar(Sym("a")))
-    yield " and "
-    yield from (Scalar(Sym("b")), " and covariance ", Scalar(Sym("c")))
-    if used & {"m", "n"}:
-        yield from (", of means ", Scalar(Sym("m")), " and ", Scalar(Sym("n")))
-    if "theta" in used:
-        angle = ex.Op("acos", (ex.div(Sym("c"), ex.sqrt(ex.mul(Sym("a"), Sym("b")))),))
-        yield from (", with ", Scalar(Sym("theta")), " = ", Scalar(angle))
-    yield ":"
-
-
-def general(request: Request) -> Expectation:
-    """E[f(u) g(v)], the arguments by neutral names."""
-    names: dict[str, Node] = {}
-    for letter, args in (("u", request.left_args), ("v", request.right_args)):
-        for k, a in enumerate(args):
-            names[a] = Element(letter if len(args) == 1 else f"{letter}_{k + 1}")
-    return Expectation(tuple(function(f, names) for f in (request.left, request.right) if f != ONE))
-
-
-def formula_of(g: Gaussian, centred: bool) -> Expr | None:
-    """The closed form of an expectation as a formula; None when it is too long or has parameters."""
-    if not isinstance(g.expectation, Closed) or g.params:
-        return None
-    sums = g.expectation.sums
-    return closed_formula(sums.left, sums.right, sums.sizes, centred)
-
-
-def _listed(items: Sequence[Node]) -> Iterator[str | Node]:
-    for k, item in enumerate(items):
-        yield from (", ", item) if k else (item,)
-
-
 # ---------------------------------------------------------------- sampling
 
 
@@ -233,7 +144,10 @@ def _sampled(d: Derivation) -> list[Part]:
         "Products with a weight are Gaussian; their covariance is the variance of the weight times the second moment"
         " of what it is applied to."
     )
-    how = " Where a kernel needs such means, the program as a whole is evaluated by sampling these variables."
+    how = (
+        " An evaluation integrates the Gaussian variables that enter linearly or as the argument of one"
+        " nonlinearity, and draws the rest."
+    )
     return [Heading("Sampling"), Paragraph((why + law + how,)), Display(tuple(_lines(d.variables)))]
 
 
@@ -259,8 +173,19 @@ def _assumptions(d: Derivation) -> Iterator[Paragraph]:
     dropped = _dropped(limit)
     if dropped:
         yield Paragraph((f"Terms that vanish as the width grows are left out in {', '.join(dropped)}.",))
+    yield from _singular(infinite(d) if d.ntk else [])
     for note in limit.notes:
         yield Paragraph((f"{note.message[:1].upper()}{note.message[1:]}.",))
+
+
+def _singular(found: Sequence[Expectation]) -> Iterator[Paragraph]:
+    """What expectations with point masses in both runs mean for the tangent kernel."""
+    if found:
+        words = (
+            " infinite where the arguments of both runs are fully correlated, as at equal inputs (without biases, at"
+            " parallel ones): the tangent kernel exists between different inputs only."
+        )
+        yield Paragraph((*listed(found), " is" if len(found) == 1 else " are", words))
 
 
 def _dropped(limit: Limit) -> list[str]:

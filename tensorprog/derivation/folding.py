@@ -76,6 +76,10 @@ def _level(node: Node) -> int | None:
     return None
 
 
+def _has_levels(node: Node) -> bool:
+    return any(isinstance(n, Element) and n.level is not None for n in walk(node))
+
+
 def _from(node: Node, level: int, index: str) -> Node:
     """The node with levels counted from `level`, which becomes the index."""
     if isinstance(node, Element):
@@ -100,7 +104,7 @@ def _block(general: Equation, run: list[int], at: dict[int, Equation], index: st
     if len(run) == 1:
         return at[run[0]]
     low, high = min(run), max(run)
-    first, last = (low, high) if run[0] <= run[-1] else (high, low)
+    first, last = (low, high) if run[0] <= run[-1] or not _has_levels(general.right) else (high, low)
     return Recursion(index, first, last, (general,))
 
 

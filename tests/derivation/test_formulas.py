@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal, norm
 
-from tensorprog.derivation.compose import formula_of, nodes
+from tensorprog.derivation.expectations import formula_of, nodes
 from tensorprog.derivation.notation import Expectation
 from tensorprog.ir.expr import Op, Sym
 from tensorprog.symbolic.expectation import Moments

@@ -116,3 +116,45 @@ def test_the_two_sorts_of_kernels_of_a_relu_network():
         "NTK = sum(l = 1..3) C_dh^l C_h^l",
     ):
         assert line in text
+
+
+# ---------------------------------------------------------------- remarks
+
+MEANS = """
+program p:
+    width n = 64
+    input x: [d]
+    h = x
+    for l in 1..3:
+        weight W: [n, dim(h)] ~ N(0, 1 / dim(h))
+        weight b: [n] ~ N(1/2, 1)
+        h = relu(W @ h + b)
+    weight v: [n] ~ N(0, 1 / n)
+    output dot(v, h)
+"""
+
+
+@pytest.mark.parametrize("name", ["sign", "step"])
+def test_point_masses_in_both_runs_are_remarked_on(name):
+    page = words(tensorprog.load(EXAMPLES / "mlp.tp", phi=name).derive())
+    assert "E[dirac(u) dirac(v)] is infinite" in page and "between different inputs only" in page
+    assert "infinite" not in words(tensorprog.load(EXAMPLES / "mlp.tp").derive())
+
+
+def test_functions_are_defined_where_they_are_named():
+    page = words(tensorprog.load(EXAMPLES / "mlp.tp", phi="gelu").derive())
+    assert "gelu(u) = u normcdf(u)" in page and "gelu'(u) = normcdf(u) + u normpdf(u)" in page
+    assert "Functions" not in words(tensorprog.load(EXAMPLES / "mlp.tp", phi="erf").derive())
+
+
+def test_means_are_told_from_second_moments():
+    """Constant means are listed once, upwards, and the covariance of the closed forms is said to lack them."""
+    page = words(tensorprog.load(MEANS).derive())
+    assert re.search(r"for l = 1, ..., 3: E\[\w+\^l\] = 1/2", page)
+    assert "less the product of the means" in page
+    assert "product of the means" not in words(tensorprog.load(EXAMPLES / "mlp.tp").derive())
+
+
+def words(page):
+    """The text, its white space evened out."""
+    return " ".join(str(page).split())
