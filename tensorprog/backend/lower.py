@@ -27,6 +27,7 @@ from tensorprog.evaluate.blocks import (
     Constant,
     DataGram,
     Factor,
+    Forms,
     GroupValue,
     Key,
     Mix,
@@ -169,6 +170,8 @@ class _Lowering:
                 self._gram(block)
             case Product():
                 self._product(block)
+            case Forms():
+                raise NotTraceable("powers of quadratic forms")
 
     def _sum(self, key: Key, out: Ints, coef: Floats, placed: Sequence[Placed]) -> None:
         operands = tuple(self.operand(*p) for p in placed if p[1] != ONE)

@@ -42,7 +42,8 @@ from tensorprog.ir.program import (
     identity,
 )
 from tensorprog.limit.analyse import Limit
-from tensorprog.limit.moments import Gaussian, MeanOf, MomentOf, Moments, Side, Unservable
+from tensorprog.limit.forms import QuadraticForms
+from tensorprog.limit.moments import SUM_INSIDE, Gaussian, MeanOf, MomentOf, Moments, Side, Unservable
 from tensorprog.limit.moments import Product as Groups
 
 Pair = Callable[[str | None, Index], Node]
@@ -223,7 +224,13 @@ class Writer:
         count = max(self.entangled.count(n) for n in (u, v) if n is not None)
         if count > MOST_ENTANGLED:
             raise Unservable(f"a nonlinearity of {count} Gaussian variables is too long to be written out")
-        return self.moments.product(u, v)
+        products = self.moments.product(u, v)
+        axes = [() if n is None else self.program.var(n).axes for n in (u, v)]
+        for p in products:
+            forms = any(isinstance(g, QuadraticForms) for g in p.groups)
+            if forms or (len(p.left.axes), len(p.right.axes)) != (len(axes[0]), len(axes[1])):
+                raise Unservable(SUM_INSIDE)
+        return products
 
     def _groups(self, products: tuple[Groups, ...], primes: tuple[bool, bool] = (False, True)) -> Node:
         return add(*(self._product(p, primes) for p in products))
@@ -238,7 +245,7 @@ class Writer:
             elif isinstance(g, MeanOf):
                 side, prime = sides[g.side]
                 parts.append(self.mean(g.read.var, run(g.read.index, side.axes, prime), prime))
-            else:
+            elif isinstance(g, Gaussian):
                 parts.append(self._gaussian(g, p, primes))
         return product(*parts)
 

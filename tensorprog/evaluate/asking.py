@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.errors import fail
-from tensorprog.evaluate.blocks import Block, Key
+from tensorprog.evaluate.blocks import Block, Ensemble, Key
 from tensorprog.evaluate.sampling_plan import Causal
 from tensorprog.evaluate.sampling_program import Sampler
 from tensorprog.evaluate.shared import Taps, taps_of
@@ -73,6 +73,7 @@ class Asking:
             self._exclude(acausal(limit, sizes[0]))
         self.slots: dict[Key, Slots] = {}
         self.blocks: list[Block] = []
+        self.ensembles: dict[Key, Ensemble] = {}
         self.waiting: list[tuple[Key, Ints, Ints]] = []
         self._taps: dict[tuple[str, int], Taps] = {}
         self.supports = Supports(moments, sizes, self.taps, moments.vanishes)

@@ -5,6 +5,7 @@
     DataGram       out  = <x[i], x'[j]>, or a number known from the data
     Constant       out += value
     SumOfProducts  out += scale * a * b
+    Forms          out  = expectations with powers of quadratic forms, all elements at once
 
 All arrays of a block have one entry per contribution.  `where` is "own" for slots of the tape itself,
 "left" and "right" for those of the two single runs behind it.
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from tensorprog.ir.expr import Expr, Num, Op, Sym
 from tensorprog.ir.tables import Ints
 from tensorprog.symbolic.expectation import Expectation
+from tensorprog.symbolic.forms import Form, Mixture
 
 Key = tuple[str, ...]
 Slot = tuple[Key, Ints]
@@ -176,7 +178,53 @@ class SumOfProducts:
     factors_of = reads
 
 
-Block = Union[Mix, Product, DataGram, Constant, SumOfProducts]
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Ensemble:
+    """What the entries of a `Forms` block have in common.
+
+    `blocks[u][v]` are the second moments [elements of u, elements of v] of the families of both runs, flat;
+    `sizes` the numbers of elements of the families; `expectation` is of arguments with elements `places`, in the order
+    of its own; `shapes` the elements of form and arguments that a number of a row or a column consists of.
+    """
+
+    expectation: Mixture
+    sizes: tuple[int, ...]
+    blocks: tuple[tuple[Placed, ...], ...]
+    places: tuple[Ints, ...]
+    order: tuple[int, ...]
+    shapes: tuple[tuple[int, ...], tuple[int, ...]]
+    forms: tuple[tuple[Form, ...], tuple[Form, ...]]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """out = the expectation at the elements that `rows` and `cols` number.
+
+    `ready` is a slot that is computed after the moments of all elements.
+    """
+
+    key: Key
+    out: Ints
+    rows: Ints
+    cols: Ints
+    ready: Slot
+    ensemble: Ensemble
+
+    def reads(self, single: bool) -> Iterator[Slot]:
+        """Slots of the same tape that must be there before."""
+        yield self.ready
+        zero = np.zeros_like(self.out)
+        for line in self.ensemble.blocks:
+            yield from ((key, zero) for where, key, _ in line if single or where == "own")
+
+    def factors_of(self, single: bool) -> Iterator[Slot]:
+        """Nothing."""
+        return iter(())
+
+
+Block = Union[Mix, Product, DataGram, Constant, SumOfProducts, Forms]
 
 
 # ---------------------------------------------------------------- cutting and joining
@@ -196,7 +244,7 @@ def merged(blocks: Sequence[Block]) -> list[Block]:
 
 
 def _is_record(x: Any) -> bool:
-    return isinstance(x, Mix | Factor | GroupValue | Product | DataGram | Constant | SumOfProducts)
+    return isinstance(x, Mix | Factor | GroupValue | Product | DataGram | Constant | SumOfProducts | Forms)
 
 
 def _over_arrays(f: Callable[[list[Any]], Any], *xs: Any) -> Any:

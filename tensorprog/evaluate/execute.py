@@ -13,7 +13,9 @@ from tensorprog.evaluate.blocks import (
     Block,
     Constant,
     DataGram,
+    Ensemble,
     Factor,
+    Forms,
     GroupValue,
     Key,
     Mix,
@@ -28,7 +30,7 @@ from tensorprog.evaluate.tape import Tape
 from tensorprog.ir import expr as ex
 from tensorprog.ir.tables import Ints
 from tensorprog.limit.moments import Unservable
-from tensorprog.symbolic.expectation import Expectation, Moments
+from tensorprog.symbolic.expectation import Expected, Moments
 
 Floats = NDArray[np.float64]
 CHUNK = 1 << 21
@@ -49,7 +51,7 @@ class Run:
     data: tuple[Mapping[str, Floats], Mapping[str, Floats]]
     examples: tuple[int, ...]
     runs: tuple[Run, Run] | None = None
-    errors: dict[int, tuple[Expectation, float]] = field(default_factory=dict)
+    errors: dict[int, tuple[Expected, float]] = field(default_factory=dict)
     values: dict[Key, Floats] = field(default_factory=dict)
 
     def execute(self, blocks: Sequence[Block], keep: Sequence[Key] | None = None) -> None:
@@ -81,6 +83,8 @@ class Run:
                 for rows in self._chunks(len(block.out)):
                     piece = block if len(rows) == len(block.out) else part(block, rows)
                     self._accumulate(piece.key, piece.out, self._product(piece))
+            case Forms():
+                self.values[block.key][block.out] = self._forms(block)
             case DataGram():
                 self.values[block.key][block.out] = self._gram(block)
             case Constant():
@@ -181,13 +185,42 @@ class Run:
         params = {k: self.placed(*s) for k, s in group.scalars.items()}
         params |= {k: self._column(n) for k, (_, n) in group.numbers.items()}
         value, error = group.expectation.evaluate(self._moments(group, entries), params)
-        worst, size = float(np.max(error, initial=0.0)), float(np.max(np.abs(value), initial=0.0))
-        if worst > UNCERTAIN * size:
-            text = ex.show(ex.mul(group.expectation.request.left, group.expectation.request.right))
-            raise Unservable(f"the error of E[{text}] is estimated as {worst:.1e} for values up to {size:.1e}")
-        known = self.errors.get(id(group.expectation), (group.expectation, 0.0))[1]
-        self.errors[id(group.expectation)] = (group.expectation, max(known, worst))
+        self._check(
+            group.expectation, float(np.max(error, initial=0.0)), float(np.max(np.abs(value), initial=0.0))
+        )
         return np.asarray(value, dtype=np.float64)
+
+    def _check(self, expectation: Expected, worst: float, size: float) -> None:
+        """Keep the largest error of an expectation.  Raises Unservable when it says nothing about the value."""
+        if worst > UNCERTAIN * size:
+            text = ex.show(ex.mul(expectation.request.left, expectation.request.right))
+            raise Unservable(f"the error of E[{text}] is estimated as {worst:.1e} for values up to {size:.1e}")
+        known = self.errors.get(id(expectation), (expectation, 0.0))[1]
+        self.errors[id(expectation)] = (expectation, max(known, worst))
+
+    def _forms(self, block: Forms) -> Floats:
+        """Every pair of examples and of forms by itself, for all elements."""
+        e = block.ensemble
+        cov = self._joint(e)
+        rows, cols = (np.unravel_index(x, s) for x, s in zip((block.rows, block.cols), e.shapes, strict=True))
+        values = np.empty((len(block.out), *self.examples))
+        for a, b in sorted(set(zip(rows[0].tolist(), cols[0].tolist(), strict=True))):
+            at = np.flatnonzero((rows[0] == a) & (cols[0] == b))
+            elements = [(*rows[1:], *cols[1:])[k][at] for k in e.order]
+            forms = [f[k] for f, k in zip(e.forms, (a, b), strict=True) if f]
+            for where in np.ndindex(self.examples):
+                value, error = e.expectation.evaluate(cov[where], forms, e.places)
+                values[(at, *where)] = value[tuple(elements)]
+                self._check(e.expectation, error, float(np.max(np.abs(value), initial=0.0)))
+        return values
+
+    def _joint(self, e: Ensemble) -> Floats:
+        """[examples..., N, N]: the second moments of all elements of both runs."""
+        shape = [(n, m) for n in e.sizes for m in e.sizes]
+        flat = [np.broadcast_to(self.placed(*p), (len(p[2]), *self.examples)) for line in e.blocks for p in line]
+        parts = [np.moveaxis(x.reshape(*s, *self.examples), (0, 1), (-2, -1)) for x, s in zip(flat, shape, strict=True)]
+        n = len(e.sizes)
+        return np.concatenate([np.concatenate(parts[k * n : (k + 1) * n], axis=-1) for k in range(n)], axis=-2)
 
     def _moments(self, group: GroupValue, entries: int) -> Moments:
         """Means and covariances of the arguments, from their moments."""

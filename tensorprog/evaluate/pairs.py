@@ -17,14 +17,14 @@ from tensorprog.evaluate.blocks import Block, Key
 from tensorprog.evaluate.execute import Run
 from tensorprog.evaluate.gram import gram
 from tensorprog.evaluate.tape import Tape
-from tensorprog.symbolic.expectation import Expectation
+from tensorprog.symbolic.expectation import Expected
 
 if TYPE_CHECKING:
     from tensorprog.backend.machine import Machine
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Errors = dict[int, tuple[Expectation, float]]
+Errors = dict[int, tuple[Expected, float]]
 MEMORY = 1 << 30
 """Bytes that the slots of one block take at most, whatever is allowed."""
 WORTH = {True: 1 << 22, False: 1 << 26}

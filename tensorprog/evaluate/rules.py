@@ -12,18 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from tensorprog.evaluate.asking import Asking
 from tensorprog.evaluate.blocks import Constant, DataGram, Factor, GroupValue, Key, Mix, Product
+from tensorprog.evaluate.form_rules import FormRules
 from tensorprog.evaluate.shared import Taps, join, use_taps
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import Expr
 from tensorprog.ir.program import Inner, Instr, Linear, MatMul, MaxOver, Pointwise, Read, Term
 from tensorprog.ir.tables import Ints, count, flat_index, grid, map_table, read_table, shape
-from tensorprog.limit.moments import Gaussian, MeanOf, MomentOf, Side
+from tensorprog.limit.forms import QuadraticForms
+from tensorprog.limit.moments import Gaussian, Group, MeanOf, MomentOf, Side, Unservable
 from tensorprog.limit.moments import Product as ProductEquation
 
+MOST_ENTRIES = 1 << 25
 
-class Rules(Asking):
+
+class Rules(FormRules):
     """Expands keys into blocks."""
 
     # ------------------------------------------------------------ moments
@@ -142,6 +145,7 @@ class Rules(Asking):
     # ------------------------------------------------------------ products of groups
 
     def _product(self, key: Key, own: Ints, product: ProductEquation, li: Ints, rj: Ints) -> None:
+        own, li, rj = self._summed(key, own, product, li, rj)
         alive = self._supported(product, li, rj)
         own, li, rj = own[alive], li[alive], rj[alive]
         if not len(own):
@@ -151,6 +155,21 @@ class Rules(Asking):
         sides = (product.left, product.right)
         groups = tuple(self._group_value(g, sides, at) for g in product.groups)
         self.blocks.append(Product(key, own, tuple(factors), groups))
+
+    def _summed(
+        self, key: Key, own: Ints, product: ProductEquation, li: Ints, rj: Ints
+    ) -> tuple[Ints, Ints, Ints]:
+        """The entries of all terms of the sums over the further axes of both sides."""
+        slots = self.slots[key]
+        n, m = count(product.left.axes, self.sizes[0]) // slots.rows, count(product.right.axes, self.sizes[1])
+        m //= slots.cols
+        if n * m == 1:
+            return own, li, rj
+        if len(own) * n * m > MOST_ENTRIES:
+            raise Unservable(f"sums inside of an expectation have {len(own) * n * m} terms")
+        a, b = (x.ravel() for x in np.indices((n, m)))
+        rows, cols = li[:, None] * n + a, rj[:, None] * m + b
+        return np.repeat(own, n * m), rows.ravel(), cols.ravel()
 
     def _supported(self, product: ProductEquation, li: Ints, rj: Ints) -> Ints:
         """The entries of which no moment is known to be zero."""
@@ -179,7 +198,7 @@ class Rules(Asking):
         return Factor(side.fn, scalars, numbers)
 
     def _group_value(
-        self, group: MomentOf | MeanOf | Gaussian, sides: tuple[Side, Side], at: tuple[Ints, Ints]
+        self, group: Group, sides: tuple[Side, Side], at: tuple[Ints, Ints]
     ) -> GroupValue:
         if isinstance(group, MomentOf):
             li, rj = self._elements(group.left, sides[0], at[0], 0), self._elements(group.right, sides[1], at[1], 1)
@@ -190,6 +209,8 @@ class Rules(Asking):
                 None,
                 mean=(group.side, *self.selves[s].mean(group.read.var, self._elements(group.read, sides[s], at[s], s))),
             )
+        if isinstance(group, QuadraticForms):
+            return GroupValue(None, moment=self._forms_slots(group, at))
         return self._gaussian(group, sides, at)
 
     def _gaussian(self, group: Gaussian, sides: tuple[Side, Side], at: tuple[Ints, Ints]) -> GroupValue:

@@ -106,7 +106,8 @@ class Supports:
             kept = [m for m in masks if m is not None]
             if not kept:
                 return None
-            total |= np.logical_and.reduce(kept)
+            summed = np.logical_and.reduce(kept).reshape(shape[0], -1, shape[1], kept[0].shape[1] // shape[1])
+            total |= summed.any(axis=(1, 3))
         return total
 
     def _moved(self, group: MomentOf, left: Side, right: Side) -> Mask | None:

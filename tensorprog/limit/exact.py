@@ -15,7 +15,8 @@ from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import Expr, Num, Sym
 from tensorprog.ir.program import Inner, Instr, Linear, MatMul, Pointwise, Program, Read
 from tensorprog.limit.analyse import Limit, analyse
-from tensorprog.limit.moments import Gaussian, MeanOf, MomentOf, Moments, Product, Side
+from tensorprog.limit.forms import QuadraticForms
+from tensorprog.limit.moments import Gaussian, Group, MeanOf, MomentOf, Moments, Product, Side
 
 
 class NotExact(Exception):
@@ -131,11 +132,13 @@ class _Exact:
     def _factor(self, side: Side) -> Any:
         return to_sympy(side.fn, {s: self.scalar(r.var) for s, r in side.reads.items() if s in ex.symbols(side.fn)})
 
-    def _group(self, group: MomentOf | MeanOf | Gaussian) -> Any:
+    def _group(self, group: Group) -> Any:
         if isinstance(group, MomentOf):
             return self.moment(group.left.var, group.right.var)
         if isinstance(group, MeanOf):
             return self.mean(group.read.var)
+        if isinstance(group, QuadraticForms):
+            raise NotExact
         return self._isserlis(group)
 
     def _isserlis(self, group: Gaussian) -> Any:

@@ -22,10 +22,23 @@ from tensorprog.ir.functions import FUNCTIONS
 from tensorprog.ir.program import Axis, Instr, Linear, MatMul, Pointwise, Program, Read, Term, identity, operands
 from tensorprog.ir.schedule import components
 from tensorprog.limit.analyse import Limit
+from tensorprog.limit.forms import (
+    FormSide,
+    NotHomogeneous,
+    QuadraticForms,
+    degree,
+    form_power,
+    has_free_axis,
+    positive_factor,
+    split_linear,
+    squared,
+)
 from tensorprog.limit.parity import function_characters
 from tensorprog.symbolic.expectation import Expectation, Request, plan
+from tensorprog.symbolic.forms import mixture
 
 MAX_TERMS = 400
+SUM_INSIDE = "a sum over an axis stands inside a nonlinearity"
 MAX_KINKED = 4
 """Variables of a function with kinks beyond which neither a formula nor a quadrature is looked for."""
 
@@ -39,7 +52,8 @@ class Unservable(Exception):
 class Side:
     """A function of elements of families on one run: `fn` over symbols that `reads` explains.
 
-    Index expressions are in the indices of `axes`; other symbols of `fn` are such indices or sizes.
+    Index expressions are in the indices of `axes`; other symbols of `fn` are such indices or sizes.  Axes behind those
+    of the family that is opened are summed over.
     `opened` are the families that were opened on the way.
     """
 
@@ -78,6 +92,9 @@ class Gaussian:
     params: tuple[tuple[str, str, Read | Expr], ...]  # (symbol, side, what)
 
 
+Group = MomentOf | MeanOf | Gaussian | QuadraticForms
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Product:
@@ -88,7 +105,7 @@ class Product:
 
     left: Side
     right: Side
-    groups: tuple[MomentOf | MeanOf | Gaussian, ...]
+    groups: tuple[Group, ...]
 
 
 class Moments:
@@ -100,6 +117,8 @@ class Moments:
         self.groups_of = _groups(limit)
         self.recurrent = _recurrent(limit.program)
         self.cache: dict[tuple[str, str | None], tuple[Product, ...]] = {}
+        self.forms: dict[str, tuple[Read, ...] | None] = {}
+        self.numbered: list[QuadraticForms] = []
 
     def vanishes(self, *names: str) -> bool:
         """Whether E of the product is zero by symmetry, or a factor is zero."""
@@ -190,7 +209,7 @@ class Moments:
         sides = {"l": left, "r": right}
         plain = {s: [f for t, f in factors if t == s and not self._atoms(f, sides[s])] for s in "lr"}
         random = [(s, f) for s, f in factors if self._atoms(f, sides[s])]
-        groups: list[MomentOf | MeanOf | Gaussian] = []
+        groups: list[Group] = []
         for members in self._independent(random, sides):
             if self._odd(members, sides):
                 return None
@@ -230,7 +249,7 @@ class Moments:
 
     def _group(
         self, members: list[tuple[str, Expr]], sides: Mapping[str, Side]
-    ) -> MomentOf | MeanOf | Gaussian | tuple[Side, Side]:
+    ) -> Group | tuple[Side, Side]:
         fns = {s: ex.mul(*(f for t, f in members if t == s)) for s in "lr"}
         atoms = {s: self._atoms(fns[s], sides[s]) for s in "lr"}
         linear = all(isinstance(f, Sym) for _, f in members)
@@ -241,10 +260,66 @@ class Moments:
             return MeanOf("left" if s == "l" else "right", sides[s].reads[name])
         for s in "lr":
             for a in atoms[s]:
-                if not self._is_gaussian(sides[s].reads[a]):
+                if not self._stays(sides[s].reads[a]):
                     opened = self._open_atom(sides[s], a)
                     return (opened, sides["r"]) if s == "l" else (sides["l"], opened)
+        if any(not self._is_gaussian(sides[s].reads[a]) for s in "lr" for a in atoms[s]):
+            return self._quadratic_forms(fns, atoms, sides)
         return self._gaussian(fns, atoms, sides)
+
+    def _quadratic_forms(
+        self, fns: Mapping[str, Expr], atoms: Mapping[str, list[str]], sides: Mapping[str, Side]
+    ) -> QuadraticForms:
+        """Functions of Gaussian elements times negative powers of quadratic forms."""
+        if self.prefer == "closed":
+            raise Unservable("negative powers of quadratic forms are integrated")
+        try:
+            parts = {s: self._form_side(fns[s], atoms[s], sides[s], s) for s in "lr"}
+        except NotHomogeneous:
+            raise Unservable(SUM_INSIDE) from None
+        (left, f, shown), (right, g, other) = parts["l"], parts["r"]
+        whole = Request(shown, tuple(ex.symbols(shown)), other, tuple(ex.symbols(other)))
+        args = [tuple(f"{s}{k}" for k in range(len(x.args))) for s, x in (("l", left), ("r", right))]
+        found = mixture(whole, f, args[0], g, args[1], len(left.linear) + len(right.linear))
+        if found is None:
+            raise Unservable(SUM_INSIDE)
+        return QuadraticForms(found, left, right)
+
+    def _form_side(self, fn: Expr, atoms: list[str], side: Side, s: str) -> tuple[FormSide, Expr, Expr]:
+        """One run of such a group, its function in the names of its arguments, and the whole of it for reports."""
+        forms = frozenset(a for a in atoms if not self._is_gaussian(side.reads[a]))
+        positive, rest = positive_factor(fn, forms)
+        if ex.symbols(rest) - (frozenset(atoms) - forms):
+            raise NotHomogeneous
+        number, power = form_power(positive, dict(side.reads))
+        f, linear = split_linear(rest, [a for a in atoms if a not in forms])
+        args = [a for a in atoms if a in ex.symbols(f)]
+        names: dict[str, Expr] = {a: Sym(f"{s}{k}") for k, a in enumerate([*args, *linear, *sorted(forms)])}
+        reads = [tuple(side.reads[a] for a in some) for some in (args, linear)]
+        if any(not self.vanishes(r.var) for r in (*reads[0], *reads[1])):
+            raise Unservable("a Gaussian variable beside a quadratic form has a mean")
+        found = FormSide(side.axes, reads[0], reads[1], power, degree(rest))
+        return found, ex.mul(ex.num(number), ex.substitute(f, names)), ex.substitute(fn, names)
+
+    def _stays(self, read: Read) -> bool:
+        """Whether a variable is an argument of expectations: Gaussian, or a quadratic form over an axis."""
+        return self._is_gaussian(read) or self.form(read.var) is not None
+
+    def form(self, name: str) -> tuple[Read, ...] | None:
+        """The elements whose squares a form over an axis adds (see `squared`); None for other variables."""
+        if name not in self.forms:
+            free = has_free_axis(self.program, name)
+            self.forms[name] = squared(self.program, name, self._is_centred_gaussian) if free else None
+        return self.forms[name]
+
+    def _is_centred_gaussian(self, name: str) -> bool:
+        return self.limit.roles[name] == "G-var" and self.vanishes(name)
+
+    def number(self, group: QuadraticForms) -> int:
+        """The number of a group in `numbered`; equal groups have the same."""
+        if group not in self.numbered:
+            self.numbered.append(group)
+        return self.numbered.index(group)
 
     def _gaussian(self, fns: Mapping[str, Expr], atoms: Mapping[str, list[str]], sides: Mapping[str, Side]) -> Gaussian:
         names: dict[str, dict[str, Expr]] = {"l": {}, "r": {}}
@@ -278,25 +353,29 @@ class Moments:
         """The side with one variable replaced by its definition; Gaussian ones and data stay."""
         read = side.reads[atom]
         instr = self.program.instr(read.var)
-        if isinstance(instr.op, MatMul) or self._is_gaussian(read):
+        if isinstance(instr.op, MatMul) or self._stays(read):
             return side
         if read.var in side.opened & self.recurrent:
             raise Unservable(f"'{read.var}' is a nonlinear function of itself one step earlier")
         reads = dict(side.reads)
         del reads[atom]
         index = {a.index: e for a, e in zip(instr.var.axes, read.index, strict=True)}
+        bound = list(side.axes)
         if isinstance(instr.op, Pointwise):
             fn = self._open_pointwise(instr.op, index, reads, atom)
         elif isinstance(instr.op, Linear):
-            parts = [
-                self._open_term(t, instr.var.axes, index, reads, f"{atom}_{k}") for k, t in enumerate(instr.op.terms)
-            ]
-            fn = ex.add(*parts)
+            alone = len(instr.op.terms) == 1 and _is_factor(side.fn, atom)
+            fn = ex.add(
+                *(
+                    self._open_term(t, instr.var.axes, index, reads, f"{atom}_{k}", bound if alone else None)
+                    for k, t in enumerate(instr.op.terms)
+                )
+            )
         else:
             raise Unservable(f"'{read.var}' is a maximum over an axis")
         guard = _guard(instr.var.axes, read.index, side.axes)
         fn = ex.substitute(side.fn, {atom: ex.mul(guard, fn)})
-        return Side(side.axes, fn, reads, side.opened | {read.var})
+        return Side(tuple(bound), fn, reads, side.opened | {read.var})
 
     def _open_pointwise(self, op: Pointwise, index: Mapping[str, Expr], reads: dict[str, Read], atom: str) -> Expr:
         names: dict[str, Expr] = dict(index)
@@ -314,8 +393,15 @@ class Moments:
         return fresh
 
     def _open_term(
-        self, term: Term, axes: tuple[Axis, ...], index: Mapping[str, Expr], reads: dict[str, Read], atom: str
+        self,
+        term: Term,
+        axes: tuple[Axis, ...],
+        index: Mapping[str, Expr],
+        reads: dict[str, Read],
+        atom: str,
+        bound: list[Axis] | None,
     ) -> Expr:
+        """The summand; axes of a sum go to those of the side, `bound`, where they may (see `Side`)."""
         solved: dict[str, Expr] = {}
         guards: list[Expr] = []
         for axis, target in zip(axes, term.map.target, strict=True):
@@ -324,9 +410,12 @@ class Moments:
                 solved[shift[0]] = ex.add(index[axis.index], ex.neg(shift[1]))
             else:
                 guards.append(ex.call("eq", target, index[axis.index]))
-        free = [a for a in term.map.domain if a.index not in solved]
-        if free:
-            raise Unservable("a sum over an axis stands inside a nonlinearity")
+        for a in term.map.domain:
+            if a.index not in solved:
+                if bound is None:
+                    raise Unservable(SUM_INSIDE)
+                solved[a.index] = Sym(f"{a.index}.{len(bound)}")
+                bound.append(Axis(f"{a.index}.{len(bound)}", a.extent))
         for a in term.map.domain:
             guards.append(_inside(solved[a.index], a.extent))
         factors = [ex.substitute(g, solved) for g in guards] + [ex.substitute(term.coef, solved)]
@@ -341,6 +430,11 @@ class Moments:
 
 def _factors(fn: Expr) -> tuple[Expr, ...]:
     return fn.args if isinstance(fn, Op) and fn.fn == "mul" else (fn,)
+
+
+def _is_factor(fn: Expr, atom: str) -> bool:
+    """Whether an expression is linear in a symbol, one of its factors."""
+    return [f for f in _factors(fn) if atom in ex.symbols(f)] == [Sym(atom)]
 
 
 def _shift_of(target: Expr, domain: Iterable[Axis]) -> tuple[str, Expr] | None:

@@ -26,7 +26,7 @@ from tensorprog.symbolic.quadrature import Quadrature, quadrature
 CANCELLED = 1e-10  # relative error from which quadrature is asked
 MANY = 2000  # entries
 
-__all__ = ["Expectation", "Moments", "Request", "plan"]
+__all__ = ["Expectation", "Expected", "Moments", "Request", "plan"]
 
 
 @final
@@ -44,8 +44,8 @@ class Request:
     right_args: tuple[str, ...]
 
 
-class Expectation(Protocol):
-    """A way to compute one request."""
+class Expected(Protocol):
+    """What is said about a request."""
 
     @property
     def request(self) -> Request:
@@ -57,6 +57,10 @@ class Expectation(Protocol):
 
     def describe(self) -> str:
         """The closed form, or what the quadrature does."""
+
+
+class Expectation(Expected, Protocol):
+    """A way to compute one request."""
 
     def evaluate(self, moments: Moments, params: Mapping[str, Any]) -> tuple[Array, Array]:
         """The values and an estimate of their absolute errors, of the common shape of the moments.

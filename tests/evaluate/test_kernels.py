@@ -10,10 +10,10 @@ from tensorprog.errors import TensorProgError
 from tensorprog.evaluate import pairs as blocks
 from tests.agreement.comparing import EXAMPLES, example_inputs, relative
 
-SAMPLED = {"attention_sqrt", "batchnorm", "gru", "lstm", "maxpool_cnn", "tied_autoencoder"}
+SAMPLED = {"attention_sqrt", "gru", "lstm", "maxpool_cnn", "tied_autoencoder"}
 NAMES = sorted(p.stem for p in EXAMPLES.glob("*.tp") if p.stem not in {"amp", "semicircle", "marchenko_pastur"})
 TWINS = {"mlp_blocks", "mlp_standard", "random_features", "wide_resnet", "myrtle", "cnn_global", "rnn_stacked"}
-EXACT = [n for n in NAMES if n not in SAMPLED | TWINS]
+EXACT = [n for n in NAMES if n not in SAMPLED | TWINS | {"batchnorm"}]  # of a family of outputs: test_forms.py
 FEW = ["mlp", "resnet", "rnn_average", "tied", "cnn_strided", "gcn", "transformer", "mean_pooled_mlp"]
 
 
@@ -39,10 +39,10 @@ def test_structure(name):
         assert relative(part, k[np.ix_(order, [0, 2])]) < 1e-8
 
 
-@pytest.mark.parametrize("name", ["gru", "batchnorm", "attention_sqrt"])
+@pytest.mark.parametrize("name", ["gru", "attention_sqrt"])
 def test_sampled_kernels_are_symmetric_and_reproducible(name):
     net = tensorprog.load(EXAMPLES / f"{name}.tp")
-    x = example_inputs(net, 2, **({"B": 6, "d": 8} if name == "batchnorm" else {}))
+    x = example_inputs(net, 2)
     first, again, other = (net.kernels(x, samples=512, replicates=4, seed=s) for s in (1, 1, 2))
     for kind in ("nngp", "ntk"):
         k, error = getattr(first, kind), getattr(first, f"{kind}_se")

@@ -1,0 +1,28 @@
+"""Kernels of normalizations over a batch, without sampling."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tensorprog
+from tests.agreement.comparing import EXAMPLES
+
+SOURCE = (EXAMPLES / "batchnorm.tp").read_text()
+
+
+@pytest.mark.parametrize(("b", "growth"), [(5, 3 / 2), (8, 6 / 5)])
+def test_gradients_of_a_linear_normalization_grow(b, growth, tmp_path):
+    """By (B - 2) / (B - 3) a layer (Yang et al., arXiv 1902.08129)."""
+    path = tmp_path / "linear.tp"
+    path.write_text(SOURCE.replace("relu((g[i] - m) / s)", "(g[i] - m) / s"))
+    traces = []
+    for depth in (1, 2, 3):
+        found = tensorprog.load(path, depth=depth).kernels(np.sqrt(b) * np.eye(b)[None])
+        traces.append(np.trace((found.ntk - found.nngp)[0, :, 0, :]))
+    assert (traces[2] - traces[1]) / (traces[1] - traces[0]) == pytest.approx(growth, rel=1e-9)
+
+
+def test_a_batch_of_three_has_no_ntk():
+    found = tensorprog.load(EXAMPLES / "batchnorm.tp").kernels(np.random.default_rng(0).normal(size=(2, 3, 9)))
+    assert found.ntk is None and np.isfinite(found.nngp).all() and "there is no NTK" in found.report.reason
