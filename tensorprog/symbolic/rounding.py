@@ -1,9 +1,9 @@
 """How far rounding may move the values of an expression: running error analysis (Wilkinson 1963, section 1.36).
 
-    doubt(x) = |x| for a variable,    doubt(sum) = sum of max(doubt(a), |a|),
-    doubt(f(a, ...)) = |f(a, ...)| + sum |df/da| doubt(a)
+    doubt(x) = |x| for a variable,    doubt(f(a, ...)) = |f(a, ...)| + sum |df/da| doubt(a)
 
-to first order and in units of the rounding unit.  It is much larger than the value where terms cancel.
+to first order and in units of the rounding unit.  It is much larger than the value where terms cancel.  The values 0, 1
+and -1 are taken to be exact: functions with limits reach them far out, where 1 - tanh(u)^2 is nothing and not noise.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ def _judged(e: Expr, env: Mapping[str, Any]) -> tuple[Array, Array]:
     """Value and doubt."""
     if not isinstance(e, Op):
         value = np.asarray(evaluate(e, env), dtype=float)
-        return value, np.abs(value)
+        return value, np.abs(value) if isinstance(e, Sym) else _own(value)
     parts = [_judged(a, env) for a in e.args]
     if e.fn == "add":
         total = np.asarray(sum(v for v, _ in parts))
-        return total, np.asarray(sum(np.maximum(d, np.abs(v)) for v, d in parts))
+        return total, np.asarray(sum((d for _, d in parts), start=_own(total)))
     if e.fn == "mul":
         return _product(parts)
     if e.fn == "pow" and isinstance(e.args[1], Num):
         (base, d), exponent = parts[0], e.args[1]
         value = np.asarray(evaluate(Op("pow", (Sym("a"), exponent)), {"a": base}), dtype=float)
         slope = evaluate(rebuild("pow", (Sym("a"), Num(exponent.value - 1))), {"a": base})
-        return value, _finite_sum(np.abs(value), abs(float(exponent.value)) * np.abs(slope) * d)
+        return value, _finite_sum(_own(value), abs(float(exponent.value)) * np.abs(slope) * d)
     return _called(e, parts)
 
 
@@ -55,16 +55,22 @@ def _product(parts: list[tuple[Array, Array]]) -> tuple[Array, Array]:
     value, d = parts[0]
     for v, other in parts[1:]:
         value, d = value * v, _finite_sum(np.abs(value) * other, d * np.abs(v))
-    return value, _finite_sum(d, np.abs(value))
+    return value, _finite_sum(d, _own(value))
 
 
 def _called(e: Op, parts: list[tuple[Array, Array]]) -> tuple[Array, Array]:
     names = {s.name: v for s, (v, _) in zip(_SLOTS, parts, strict=False)}
     value = np.asarray(evaluate(Op(e.fn, _SLOTS[: len(parts)]), names), dtype=float)
-    total = np.abs(value)
+    total = _own(value)
     for slope, (_, d) in zip(_slopes(e.fn), parts, strict=False):
         total = _finite_sum(total, np.abs(np.asarray(evaluate(slope, names), dtype=float)) * d)
     return value, total
+
+
+def _own(value: Array) -> Array:
+    """The rounding of a result itself."""
+    size = np.abs(value)
+    return np.asarray(np.where(size == 1, 0.0, size))
 
 
 @cache
