@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from tensorprog.derivation.algebra import symbols
 from tensorprog.derivation.derive import Derivation
 from tensorprog.derivation.expectations import expectations, functions, infinite, listed, nodes
+from tensorprog.derivation.labels import labels
 from tensorprog.derivation.notation import (
     Block,
     Condition,
@@ -65,8 +66,8 @@ def _lines(blocks: Iterable[Block]) -> Iterator[Line | Loop]:
 
 def _tangent(d: Derivation) -> Iterator[Line]:
     index = d.nngp.left.index if d.nngp is not None and isinstance(d.nngp.left, Kernel) else ()
-    for k, (weights, node) in enumerate(d.ntk):
-        yield Line(None if k else Kernel("NTK", index), node, remark=", ".join(weights))
+    for k, ((_, node), label) in enumerate(zip(d.ntk, labels(d.ntk, d.limit), strict=True)):
+        yield Line(None if k else Kernel("NTK", index), node, remark=label)
 
 
 # ---------------------------------------------------------------- words

@@ -10,7 +10,7 @@ from tensorprog.derivation.algebra import symbols, walk
 from tensorprog.derivation.factoring import factored
 from tensorprog.derivation.folding import Term, folded, folded_terms
 from tensorprog.derivation.inlining import inlined
-from tensorprog.derivation.levels import Level, base, levels, relabelled, titles
+from tensorprog.derivation.levels import Level, levels, relabelled, titles
 from tensorprog.derivation.notation import Block, Element, Equation, Kernel, Node
 from tensorprog.derivation.system import System, system
 from tensorprog.derivation.tangent import gathered
@@ -59,7 +59,7 @@ def derive(limit: Limit) -> Derivation:
 
     forward, backward = [shown(e) for e in short.forward], [shown(e) for e in short.backward]
     results = [shown(e) for e in nngp]
-    terms: list[Term] = [((base(w),), relabelled(n, table)) for w, n in short.ntk]
+    terms: list[Term] = [((w,), relabelled(n, table)) for w, n in short.ntk]
     terms = list(gathered(terms, forward + backward))
     terms = [(w, _known(n, results)) for w, n in terms]
     return Derivation(

@@ -155,6 +155,35 @@ def test_means_are_told_from_second_moments():
     assert "product of the means" not in words(tensorprog.load(EXAMPLES / "mlp.tp").derive())
 
 
+NUMBERED = """
+program p(depth = 5):
+    width n = 64
+    input x: [d]
+    h = x
+    for l in 1..depth:
+        weight W_{l}: [n, dim(h)] ~ N(0, 1 / dim(h))
+        h = erf(W_{l} @ h)
+    weight v: [n] ~ N(0, 1 / n)
+    output dot(v, h)
+"""
+
+
+def test_weights_numbered_by_the_loop_are_folded_like_others():
+    """W_{l} and W give the same equations; only the labels of the terms of the tangent kernel differ."""
+    numbered, plain = (tensorprog.load(s).derive() for s in (NUMBERED, NUMBERED.replace("W_{l}", "W")))
+    unlabelled = [re.sub(r" {5}\(.*\)", "", str(page)) for page in (numbered, plain)]
+    assert unlabelled[0] == unlabelled[1]
+    assert "(W_1)" in str(numbered) and "(W_2, W_3, W_4)" in str(numbered)
+    assert "(W for l = 1)" in str(plain) and "(W for l = 2..4)" in str(plain)
+
+
+def test_a_number_in_a_name_that_is_not_the_loops_stays():
+    """h_2 is h_2 in every iteration, the second one, too."""
+    source = NUMBERED.replace("W_{l}", "W").replace("    h = erf(W @ h)", "    h_2 = erf(W @ h)\n        h = h_2 + h_2")
+    forward = str(tensorprog.load(source).derive()).partition("Backward")[0]
+    assert "h_2^l" in forward
+
+
 def words(page):
     """The text, its white space evened out."""
     return " ".join(str(page).split())
