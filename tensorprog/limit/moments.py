@@ -40,7 +40,7 @@ from tensorprog.symbolic.forms import mixture
 MAX_TERMS = 400
 SUM_INSIDE = "a sum over an axis stands inside a nonlinearity"
 MAX_KINKED = 4
-"""Variables of a function with kinks beyond which neither a formula nor a quadrature is looked for."""
+"""Variables of a function with kinks beyond which no quadrature is looked for."""
 
 
 class Unservable(Exception):
@@ -338,8 +338,8 @@ class Moments:
         )
         many = len(request.left_args) + len(request.right_args) > MAX_KINKED
         kinked = many and (_has_kinks(request.left) or _has_kinks(request.right))
-        expectation = None if kinked else plan(request, self.prefer)
-        if expectation is None:
+        expectation = plan(request, self.prefer)
+        if expectation is None or (kinked and expectation.tier != "closed"):
             raise Unservable(
                 f"E[{ex.show(request.left)} * {ex.show(request.right)}] has no closed form and "
                 f"{len(request.left_args) + len(request.right_args)} variables"

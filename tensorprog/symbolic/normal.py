@@ -23,7 +23,7 @@ from tensorprog.errors import fail
 from tensorprog.ir.expr import HALF, MINUS_ONE, ONE, PI, ZERO, Expr, Num, Op, add, call, div, mul, num, power, sqrt, sub
 from tensorprog.ir.expr import symbols as symbols_of
 from tensorprog.symbolic import poly
-from tensorprog.symbolic.pieces import NotClosed, halves
+from tensorprog.symbolic.pieces import DEGREE, NotClosed, count, follows, halves, point_masses, restricted
 from tensorprog.symbolic.poly import Linear, Poly, Powers
 
 LIMIT = 400  # terms of one normal form
@@ -102,8 +102,8 @@ class Normalizer:
 
     def split(self, e: Op) -> Form:
         """The sum over the pieces of `e`, each with its half-lines as gates."""
-        parts = halves(e, self.affine)
-        if len(parts) == 1:
+        parts = halves(e, lambda a: self.polynomial(a, DEGREE))
+        if any(count(smooth) >= count(e) for _, smooth in parts):
             raise NotClosed(e.fn)
         total: Form = {}
         for conditions, smooth in parts:
@@ -143,12 +143,15 @@ def _clean(form: Form) -> Form:
 def _join(a: Factor, b: Factor) -> list[tuple[Expr, Factor]]:
     """The product of two factors; two waves give two terms."""
     exponent = tuple(sorted(poly.plus(dict(a.exponent), dict(b.exponent)).items(), key=lambda t: t[0]))
-    gates = _join_gates(a.gates, b.gates)
+    joined = _join_gates(a.gates, b.gates)
+    if joined is None:
+        return []
+    weight, gates = joined
     if a.wave is None or b.wave is None:
-        return [(ONE, Factor(exponent, a.wave or b.wave, gates))]
+        return [(weight, Factor(exponent, a.wave or b.wave, gates))]
     minus = Wave(a.wave.form.plus(b.wave.form.scaled(MINUS_ONE)), a.wave.quarter - b.wave.quarter)
     both = Wave(a.wave.form.plus(b.wave.form), a.wave.quarter + b.wave.quarter)
-    return [_settled(HALF, Factor(exponent, wave, gates)) for wave in (minus, both)]
+    return [_settled(mul(HALF, weight), Factor(exponent, wave, gates)) for wave in (minus, both)]
 
 
 def _settled(weight: Expr, factor: Factor) -> tuple[Expr, Factor]:
@@ -166,13 +169,39 @@ def _quarter_turn(angle: Expr, quarter: int) -> Expr:
     return value if quarter % 4 in (0, 1) else mul(MINUS_ONE, value)
 
 
-def _join_gates(a: tuple[Gate, ...], b: tuple[Gate, ...]) -> tuple[Gate, ...]:
-    """Equal hard gates: step^2 = step, sign^2 = 1 (almost everywhere).  Equal soft gates are independent noises."""
+def _join_gates(a: tuple[Gate, ...], b: tuple[Gate, ...]) -> tuple[Expr, tuple[Gate, ...]] | None:
+    """Weight and gates; None where half-lines exclude each other.
+
+    Equal hard gates: step^2 = step, sign^2 = 1 (almost everywhere).  Equal soft gates are independent noises.
+    """
     common = {g for g in a if g in b and not g.soft}
     if any(g.kind == "D" for g in common):
         raise fail("the expectation diverges: the square of a point mass (derivative of a step)")
     squared = {g for g in common if g.kind == "S"}
-    return _sorted([g for g in a if g not in squared] + [g for g in b if g not in common])
+    return _without_implied([g for g in a if g not in squared] + [g for g in b if g not in common])
+
+
+def _without_implied(gates: list[Gate]) -> tuple[Expr, tuple[Gate, ...]] | None:
+    """The gates without those that follow from half-lines of several arguments, None for an empty set.
+
+    Those of one argument are merged later (`gates`).
+    """
+    steps = [g.form for g in gates if g.kind == "H" and not g.soft]
+    if all(len(form.support) == 1 for form in steps):
+        return ONE, _sorted(gates)
+    kept = restricted((), steps)
+    if kept is None:
+        return None
+    signs = {g: _sign_under(g, kept) for g in gates if g.kind == "S" and not g.soft}
+    rest = (g for g in gates if signs.get(g) is None and (g.soft or g.kind != "H" or g.form in kept))
+    return mul(*(s for s in signs.values() if s is not None)), _sorted(rest)
+
+
+def _sign_under(gate: Gate, conditions: tuple[Linear, ...]) -> Expr | None:
+    """The sign of a form where the conditions settle it."""
+    if follows(gate.form, conditions):
+        return ONE
+    return MINUS_ONE if follows(gate.form.scaled(MINUS_ONE), conditions) else None
 
 
 def _sorted(gates: Iterable[Gate]) -> tuple[Gate, ...]:
@@ -262,6 +291,14 @@ def _extreme(side: Expr) -> Rule:
     return rule
 
 
+def _dirac(to: Normalizer, e: Op) -> Form:
+    p = to.polynomial(e.args[0], DEGREE)
+    if p is None:
+        return to.split(e)
+    points = [{Factor(gates=(Gate("D", form),)): poly.constant(w, to.n)} for w, form in point_masses(p)]
+    return reduce(plus, points, {})
+
+
 def _abs(to: Normalizer, e: Op) -> Form:
     form = to.affine(e.args[0])
     if form is None:
@@ -289,7 +326,7 @@ RULES: dict[str, Rule] = {
     "normpdf": _rewritten(lambda a: div(call("exp", mul(_GAUSS, power(a, num(2)))), sqrt(mul(num(2), PI)))),
     "step": _gate("H"),
     "sign": _gate("S"),
-    "dirac": _gate("D"),
+    "dirac": _dirac,
     "abs": _abs,
     "max": _extreme(ONE),
     "min": _extreme(MINUS_ONE),

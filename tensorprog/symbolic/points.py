@@ -19,13 +19,14 @@ from tensorprog.ir.expr import (
     call,
     div,
     mul,
-    power,
     rebuild,
     sub,
     substitute,
 )
+from tensorprog.symbolic import poly
 from tensorprog.symbolic.normal import Normalizer
-from tensorprog.symbolic.pieces import NotClosed
+from tensorprog.symbolic.pieces import DEGREE, NotClosed, point_masses
+from tensorprog.symbolic.poly import Linear
 
 STEPS = {"step": (0, None), "ge": (0, 1), "gt": (0, 1), "le": (1, 0), "lt": (1, 0)}
 
@@ -74,11 +75,16 @@ def collected(e: Expr, arg: str) -> Expr:
 
 
 def _point(e: Expr, arg: str) -> Split:
-    form = Normalizer((arg,)).affine(e)
-    if form is None or not form.support:
-        raise NotClosed("a point mass of a form that is not affine")
+    p = Normalizer((arg,)).polynomial(e, DEGREE)
+    if p is None or poly.degree(p) == 0:
+        raise NotClosed("a point mass of a form that is not a polynomial")
+    return Split(ZERO, tuple(_located(weight, form) for weight, form in point_masses(p)))
+
+
+def _located(weight: Expr, form: Linear) -> tuple[Expr, Expr]:
+    """(t, w) with  weight * dirac(slope * u + const) = w * dirac(u - t)"""
     slope = form.coefs[0]
-    return Split(ZERO, ((div(mul(MINUS_ONE, form.const), slope), power(call("abs", slope), MINUS_ONE)),))
+    return div(mul(MINUS_ONE, form.const), slope), div(weight, call("abs", slope))
 
 
 def _product(a: Split, b: Split, arg: str) -> Split:
