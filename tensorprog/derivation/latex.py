@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import final
 
+from tensorprog.derivation.spelling import GREEK, Part, spelled
 from tensorprog.derivation.style import Style
 
-COUNTER = re.compile(r"(?<=[A-Za-z])(\d+)$")
-
-GREEK = frozenset(["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "kappa", "lambda", "mu", "nu",
-                   "xi", "pi", "rho", "sigma", "tau", "phi", "chi", "psi", "omega"])
 FUNCTIONS = {
     "exp": r"\exp", "log": r"\log", "sin": r"\sin", "cos": r"\cos", "tanh": r"\tanh", "sinh": r"\sinh",
     "cosh": r"\cosh", "asin": r"\arcsin", "acos": r"\arccos", "atan": r"\arctan", "max": r"\max", "min": r"\min",
@@ -112,12 +108,21 @@ def _word(name: str) -> str:
 
 def _parts(name: str) -> tuple[str, str]:
     """A name and its subscript: h_in is h with "in", h.2 is h with "2"."""
-    stem, *rest = COUNTER.sub(r"_\1", name.replace(".", "_")).split("_")
-    if not stem:
-        return rf"\mathit{{{escaped(name)}}}", ""
-    shown = stem if len(stem) == 1 else rf"\{stem}" if stem in GREEK else rf"\mathit{{{escaped(stem)}}}"
-    below = " ".join(r for r in rest if r)
-    return shown, below if below.isdigit() else rf"\mathrm{{{escaped(below)}}}" if below else ""
+    (letters, digits), rest = spelled(name)
+    shown = letters if len(letters) == 1 else _letters(letters, "mathit")
+    between = ", " if digits and rest and not rest[0][0] else r"\,"  # two numbers are not one
+    return shown, between.join([*([digits] if digits else []), *map(_below, rest)])
+
+
+def _below(part: Part) -> str:
+    """A word of a subscript."""
+    letters, digits = part
+    shown = _letters(letters, "mathrm") if letters else digits
+    return f"{shown}_{{{digits}}}" if letters and digits else shown
+
+
+def _letters(word: str, face: str) -> str:
+    return rf"\{word}" if word in GREEK else rf"\{face}{{{escaped(word)}}}"
 
 
 def _scripts(level: str, below: Sequence[str]) -> str:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from html import escape
 from typing import final
 
+from tensorprog.derivation.spelling import GREEK, Part, spelled
 from tensorprog.derivation.style import Style
 
-COUNTER = re.compile(r"(?<=[A-Za-z])(\d+)$")
-
-GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "zeta": "ζ", "eta": "η", "theta": "θ",
-         "kappa": "κ", "lambda": "λ", "mu": "μ", "nu": "ν", "xi": "ξ", "pi": "π", "rho": "ρ", "sigma": "σ", "tau": "τ",
-         "phi": "φ", "chi": "χ", "psi": "ψ", "omega": "ω"}
+SPACE = '<mspace width="0.17em"/>'
 FUNCTIONS = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "Phi": "Φ", "normcdf": "Φ", "normpdf": "φ"}
 OPERATORS = {"neg": "−", "-": "−", "<=": "≤", ">=": "≥", "!=": "≠"}
 
@@ -101,7 +97,7 @@ class MathML(Style):
 
     def juxtaposed(self, factors: Sequence[str]) -> str:
         """See `Style`."""
-        return self.row(['<mspace width="0.17em"/>'.join(factors)])
+        return self.row([SPACE.join(factors)])
 
     def operator(self, sign: str) -> str:
         """See `Style`."""
@@ -115,10 +111,18 @@ class MathML(Style):
 
 def _parts(name: str) -> tuple[str, str]:
     """A name and its subscript: h_in is h with "in", h.2 is h with "2"."""
-    stem, *rest = COUNTER.sub(r"_\1", name.replace(".", "_")).split("_")
-    below = " ".join(r for r in rest if r)
-    shown = f"<mi>{escape(GREEK.get(stem, stem) or name)}</mi>"
-    return shown, f'<mi mathvariant="normal">{escape(below)}</mi>' if below and stem else ""
+    (letters, digits), rest = spelled(name)
+    below = [*([f"<mn>{digits}</mn>"] if digits else []), *map(_below, rest)]
+    inside = ("<mo>,</mo>" if digits and rest and not rest[0][0] else SPACE).join(below)  # two numbers are not one
+    return f"<mi>{escape(GREEK.get(letters, letters))}</mi>", f"<mrow>{inside}</mrow>" if len(below) > 1 else inside
+
+
+def _below(part: Part) -> str:
+    """A word of a subscript."""
+    letters, digits = part
+    number = f"<mn>{digits}</mn>"
+    shown = f'<mi mathvariant="normal">{escape(GREEK.get(letters, letters))}</mi>' if letters else number
+    return f"<msub>{shown}{number}</msub>" if letters and digits else shown
 
 
 def _primed(shown: str, primes: int) -> str:

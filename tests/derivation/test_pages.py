@@ -11,6 +11,7 @@ import pytest
 
 import tensorprog
 from tensorprog.derivation import FORMATS, compose, derive
+from tensorprog.derivation.latex import Latex
 from tensorprog.derivation.notation import Recursion
 from tensorprog.elaborate.symbols import with_symbols
 from tensorprog.limit import analyse
@@ -182,6 +183,25 @@ def test_a_number_in_a_name_that_is_not_the_loops_stays():
     source = NUMBERED.replace("W_{l}", "W").replace("    h = erf(W @ h)", "    h_2 = erf(W @ h)\n        h = h_2 + h_2")
     forward = str(tensorprog.load(source).derive()).partition("Backward")[0]
     assert "h_2^l" in forward
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("lambda1", r"\lambda_{1}"),
+        ("lambda1_in.2", r"\lambda_{1\,\mathrm{in}\,2}"),
+        ("Theta_lambda1", r"\Theta_{\lambda_{1}}"),
+        ("lambda1.2", r"\lambda_{1, 2}"),
+        ("W_a_h2", r"W_{\mathrm{a}\,\mathrm{h}_{2}}"),
+        ("sw", r"\mathit{sw}"),
+        ("_x", r"\mathit{\_x}"),
+    ],
+)
+def test_names_have_one_spelling_in_latex(name, shown):
+    """As a symbol, as a variable, and below a C."""
+    style = Latex()
+    assert style.symbol(name) == style.variable(name, False, "", False, ()) == shown
+    assert style.covariance(name, False, "", ()) == f"C_{{{shown}}}"
 
 
 def words(page):
