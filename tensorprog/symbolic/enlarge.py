@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from tensorprog.ir.expr import ONE, ZERO
+from tensorprog.symbolic.covariance import Noisy
 from tensorprog.symbolic.gates import Group
-from tensorprog.symbolic.law import Gates, Law, Noisy
+from tensorprog.symbolic.law import Gates, Law
 from tensorprog.symbolic.orthant import Array, array
 from tensorprog.symbolic.weights import Params, Weights, affine, number
 

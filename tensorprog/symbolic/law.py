@@ -8,16 +8,12 @@
 The recursion ends in probabilities of at most four half-lines (`orthant`, `multivariate`).  Normal distribution
 functions in the integrand are gates of an enlarged Gaussian: normcdf(t) = P(w < t) = E step(t - w).
 Among three or more gates, two that coincide or exclude each other are merged first.
-
-The noise w stays apart from the variable it is added to, so that no covariance or minor is a difference of
-rounded numbers: minor(u, v + w) = minor(u, v) + Var u Var w, and given v + w = 0 all is a sum of positive terms.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, final
 
@@ -25,6 +21,7 @@ import numpy as np
 
 from tensorprog.errors import fail
 from tensorprog.symbolic import orthant, weighted
+from tensorprog.symbolic.covariance import Covariance, Noisy, picked, signed
 from tensorprog.symbolic.orthant import Array
 from tensorprog.symbolic.poly import Powers
 
@@ -34,41 +31,29 @@ WEIGHT = {"H": 1.0, "S": 2.0}
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Noisy:
-    """sign * x_base + const + independent noise; sign = +-1, `noise` its variance."""
-
-    base: int
-    sign: Any
-    const: Any
-    noise: Any
-
-
-@final
 class Law:
     """x ~ N(mean, cov), lists of arrays that broadcast, followed by `noisy` variables made of them.
 
-    `whole`: the law and the index of the variable that has been set to 0 in it.  With `log` the measure is
+    `whole`: see `Covariance`.  With `log` the measure is
     exp(log) times the normal one, under at most two gates; mean and log may be complex (a tilt by a wave).
     """
 
-    __slots__ = ("cov", "log", "mean", "_doubt", "_given", "_minors", "_moments", "_noisy", "_parts", "_whole")
+    __slots__ = ("cov", "covariance", "log", "mean", "_doubt", "_given", "_moments", "_parts")
 
     def __init__(
         self,
         mean: Sequence[Array],
         cov: Sequence[Sequence[Array]],
         noisy: Sequence[Noisy] = (),
-        whole: tuple[Law, int] | None = None,
+        whole: tuple[Covariance, int] | None = None,
         log: Array | None = None,
     ) -> None:
-        self.mean = [*mean, *(orthant.array(_signed(y.sign, mean[y.base]) + y.const) for y in noisy)]
-        self.cov = _covariances(cov, noisy)
+        self.mean = [*mean, *(orthant.array(signed(y.sign, mean[y.base]) + y.const) for y in noisy)]
+        self.covariance = Covariance(cov, noisy, whole)
+        self.cov = self.covariance.of
         self.log = log
-        self._noisy, self._whole = tuple(noisy), whole
         self._moments: dict[tuple[Powers, Gates], Array] = {}
         self._given: dict[int, Law] = {}
-        self._minors: dict[tuple[int, int], Array] = {}
         self._parts: dict[tuple[Gate, Gate], tuple[Array, Law, Law]] = {}
         self._doubt: Array = np.zeros(())
 
@@ -78,7 +63,7 @@ class Law:
         shift = [orthant.array(sum(self.cov[j][i] * w for i, w in weights.items())) for j in n]
         decay = orthant.array(0.5 * sum(w * shift[i] for i, w in weights.items()))
         mean = [self.mean[j] + 1j * shift[j] for j in n]
-        return decay, Law(mean, [self.cov[j][: self._size] for j in n], self._noisy, None, log - decay)
+        return decay, Law(mean, [self.cov[j][: self._size] for j in n], self.covariance.noisy, None, log - decay)
 
     def expect(self, powers: Powers, gates: Gates) -> Array:
         """E[x^powers * product of gates], gates sorted by index."""
@@ -179,24 +164,17 @@ class Law:
     @property
     def _size(self) -> int:
         """The number of variables that are not noisy."""
-        return len(self.mean) - len(self._noisy)
-
-    def _base(self, i: int) -> tuple[int, Any]:
-        """The variable without its noise, and the variance of this."""
-        if i < self._size:
-            return i, 0.0
-        noisy = self._noisy[i - self._size]
-        return noisy.base, noisy.noise
+        return self.covariance.size
 
     def given(self, i: int) -> Law:
         """The law given x_i = 0 (x_i stays and must not be used)."""
         if i not in self._given:
             n = range(self._size)
             mean = [self._conditional_mean(j, i) if j != i else np.zeros(()) for j in n]
-            half = [[self._conditional_cov(j, k, i) for k in n[: j + 1]] for j in n]
+            half = [[self.covariance.given(j, k, i) for k in n[: j + 1]] for j in n]
             cov = [[half[max(j, k)][min(j, k)] for k in n] for j in n]
             log = None if self.log is None else self.log - 0.5 * self._threshold(i) ** 2
-            self._given[i] = Law(mean, cov, self._noisy, (self, i), log)
+            self._given[i] = Law(mean, cov, self.covariance.noisy, (self.covariance, i), log)
         return self._given[i]
 
     def _conditional_mean(self, j: int, i: int) -> Array:
@@ -208,62 +186,6 @@ class Law:
         careful = np.sqrt(self.cov[j][j]) * ((k - side * h) + side * det / (1 + np.abs(rho)) * h)
         return orthant.array(np.where(np.abs(rho) > 0.5, careful, plain))
 
-    def _conditional_cov(self, j: int, k: int, g: int) -> Array:
-        i, noise = self._base(g)
-        variance = self.cov[g][g]
-        own = self._minor(i, j) if j == k else self._cross(i, j, k)
-        kept = own if isinstance(noise, float) and noise == 0 else own + noise * self.cov[j][k]
-        return np.where(variance > 0, orthant.ratio(kept, variance), self.cov[j][k])
-
-    def _cross(self, i: int, j: int, k: int) -> Array:
-        """cov_ii cov_jk - cov_ij cov_ik"""
-        if i in (j, k):
-            return np.zeros(())
-        return orthant.cross(self.cov[i][i], self.cov[j][k], self.cov[i][j], self.cov[i][k])
-
-    def minor(self, i: int, j: int) -> Array:
-        """cov_ii cov_jj - cov_ij^2, accurate."""
-        (b, n), (c, m) = self._base(i), self._base(j)
-        total = self._minor(b, c)
-        if j >= self._size:
-            total = total + self.cov[b][b] * m
-        if i >= self._size:
-            total = total + (self.cov[c][c] + m) * n
-        return total
-
-    def _minor(self, i: int, j: int) -> Array:
-        """The minor of two variables without noise."""
-        if i == j:
-            return np.zeros(())
-        key = (min(i, j), max(i, j))
-        if key not in self._minors:
-            self._minors[key] = self._conditional_minor(*key) if self._whole else self._first_minor(*key)
-        return self._minors[key]
-
-    def _first_minor(self, i: int, j: int) -> Array:
-        return orthant.minor(self.cov[i][i], self.cov[j][j], self.cov[i][j])
-
-    def _conditional_minor(self, i: int, j: int) -> Array:
-        assert self._whole is not None
-        law, g = self._whole
-        k, noise = law._base(g)
-        variance = law.cov[g][g]
-        kept = law.determinant(i, j, k) + noise * law._minor(i, j)
-        return np.where(variance > 0, orthant.ratio(kept, variance), law._minor(i, j))
-
-    def determinant(self, i: int, j: int, k: int) -> Array:
-        """Of the covariances of three variables; eliminated from the one that leaves the least cancellation."""
-        if len({i, j, k}) < 3:
-            return np.zeros(())
-        best, most, positive = np.zeros(()), orthant.array(4 * orthant.EPS), orthant.array(True)
-        for p, q, s in ((i, j, k), (j, i, k), (k, i, j)):
-            product = self._minor(p, q) * self._minor(p, s)
-            rest = product - self._cross(p, q, s) ** 2
-            share = orthant.ratio(rest, product)
-            best = np.where(share > most, orthant.ratio(rest, self.cov[p][p]), best)
-            most, positive = np.maximum(most, share), positive & (product > 0)
-        return np.where(positive, best, 0.0)
-
     def _threshold(self, i: int) -> Array:
         cut = orthant.threshold if self.log is None else weighted.threshold
         return cut(self.mean[i], np.sqrt(self.cov[i][i]))
@@ -272,7 +194,7 @@ class Law:
         """h_i, h_j, rho, 1 - rho^2; independent where a variance is 0."""
         product = self.cov[i][i] * self.cov[j][j]
         rho = np.clip(orthant.ratio(self.cov[i][j], np.sqrt(product)), -1.0, 1.0)
-        det = np.where(product > 0, orthant.ratio(self.minor(i, j), product), 1.0)
+        det = np.where(product > 0, orthant.ratio(self.covariance.minor(i, j), product), 1.0)
         return self._threshold(i), self._threshold(j), rho, det
 
     def _probability(self, gates: Gates) -> Array:
@@ -321,7 +243,7 @@ class Law:
 
     def _tied(self, i: int, j: int) -> Array:
         """Where x_i and x_j are equal or opposite up to their means."""
-        return orthant.array((self.minor(i, j) == 0) & (self.cov[i][i] > 0) & (self.cov[j][j] > 0))
+        return orthant.array((self.covariance.minor(i, j) == 0) & (self.cov[i][i] > 0) & (self.cov[j][j] > 0))
 
     def _merged(self, g: Gate, k: Gate, mask: Array, powers: Powers, gates: Gates) -> Array:
         """The moment, with g and k as one half-line or an interval where `mask` holds."""
@@ -350,13 +272,10 @@ class Law:
     def part(self, mask: Array, log: Array | None = None) -> Law:
         """The law of the entries where `mask` holds; `log` for its measure."""
 
-        def pick(x: Any) -> Any:
-            return x if isinstance(x, float) else np.broadcast_to(x, mask.shape)[mask]
-
-        n = range(self._size)
-        noisy = [Noisy(y.base, pick(y.sign), pick(y.const), pick(y.noise)) for y in self._noisy]
-        whole = (self._whole[0].part(mask), self._whole[1]) if self._whole else None
-        return Law([pick(self.mean[i]) for i in n], [[pick(self.cov[i][j]) for j in n] for i in n], noisy, whole, log)
+        covariance, n = self.covariance.part(mask), range(self._size)
+        mean = [picked(self.mean[i], mask) for i in n]
+        cov = [covariance.of[i][: self._size] for i in n]
+        return Law(mean, cov, covariance.noisy, covariance.whole, log)
 
     def _sharpened(self, value: Array, powers: Powers, gates: Gates) -> Array:
         """The wedge form for two zero-mean steps on the variables themselves, near rho = -1."""
@@ -371,25 +290,11 @@ class Law:
             return value
         a, b, c, det = (
             np.broadcast_to(x, mask.shape)[mask]
-            for x in (self.cov[i][i], self.cov[j][j], self.cov[i][j], self.minor(i, j))
+            for x in (self.cov[i][i], self.cov[j][j], self.cov[i][j], self.covariance.minor(i, j))
         )
         sharp = np.array(np.broadcast_to(value, mask.shape))
         sharp[mask] = orthant.wedge(powers[i], powers[j], a, b, c, det)
         return sharp
-
-
-def _signed(sign: Any, x: Array) -> Array:
-    return x if isinstance(sign, float) and sign == 1 else orthant.array(sign * x)
-
-
-def _covariances(cov: Sequence[Sequence[Array]], noisy: Sequence[Noisy]) -> list[list[Array]]:
-    """Of the variables and the noisy ones after them."""
-    n = len(cov)
-    base = [*((i, 1.0) for i in range(n)), *((y.base, y.sign) for y in noisy)]
-    total = [[_signed(s, _signed(t, cov[i][j])) for j, t in base] for i, s in base]
-    for k, y in enumerate(noisy):
-        total[n + k][n + k] = orthant.array(cov[y.base][y.base] + y.noise)
-    return total
 
 
 def united(mask: Array, inside: Array, outside: Array) -> Array:

@@ -77,5 +77,6 @@ def _shrunk(law: Law, i: int, j: int, single: int | None, with_z: list[Any], q: 
         return array(law.cov[i][j] - with_z[i] * with_z[j] * q / growth)
     if single in (i, j):
         return array(law.cov[i][j] / growth)
-    cross = law.minor(i, single) if i == j else law.cov[i][j] * law.cov[single][single] - with_z[i] * with_z[j]
+    plain = law.cov[i][j] * law.cov[single][single] - with_z[i] * with_z[j]
+    cross = law.covariance.minor(i, single) if i == j else plain
     return array((law.cov[i][j] + q * cross) / growth)

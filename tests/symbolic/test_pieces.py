@@ -143,6 +143,21 @@ def test_equal_pieces_are_found_by_other_words(tools):
     assert value == pytest.approx(several(tools, "(abs(u+w)+abs(u-w))/2", ("u", "w"), moments), rel=1e-10)
 
 
+def test_a_small_value_stays_with_the_formula(tools):
+    """A rounding error of 1e-15 is much beside 1e-6, but nested quadrature does no better."""
+    f, args = tools.parse("step(max(u,w)-1)*step(w-u)"), ("u", "w")
+    moments = joint(np.diag([1.0, 0.045, 1.0, 0.045]), 2)
+    value, error = plan(Request(f, args, f, args)).evaluate(moments, {})
+    mean, _ = plan(Request(f, args, ONE, ()), "quadrature").evaluate(joint_of_one(moments), {})
+    assert value == pytest.approx(mean**2, rel=2e-8)
+    assert 0 < error <= 1e-8 * value
+
+
+def joint_of_one(moments):
+    """The law of the left run alone."""
+    return Moments(moments.mean_l, moments.cov_ll, np.zeros(0), np.zeros((0, 0)), np.zeros((2, 0)))
+
+
 def test_a_maximum_of_four_has_too_many_half_lines(tools):
     """Three conditions a piece are six in a pair."""
     f, args = tools.parse("max(max(u,w),max(z,0))"), ("u", "w", "z")
