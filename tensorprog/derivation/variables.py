@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from tensorprog.derivation.algebra import add, mapped, product, total
 from tensorprog.derivation.inlining import instance
-from tensorprog.derivation.levels import base
+from tensorprog.derivation.levels import base, without
 from tensorprog.derivation.notation import (
     Applied,
     Element,
@@ -97,8 +97,15 @@ def _product(instr: Instr, op: MatMul, limit: Limit) -> Node:
     extents = tuple(a.extent for a in axes)
     found = solve(op.map.target, op.map.domain, identity(axes), extents, _names(instr), False, read)
     operand = None if op.operand is None else Element(op.operand, found.at(op.map.source))
-    applied = Applied(Element(base(op.weight), found.at(op.windex)), op.transposed, operand)
+    applied = Applied(_weight(op.weight, found.at(op.windex), limit), op.transposed, operand)
     return total(found.ranges, product(Scalar(found.at((op.coef,))[0]), *found.conditions, applied))
+
+
+def _weight(name: str, index: tuple[Expr, ...], limit: Limit) -> Element:
+    """The weight W, or W^l where the source calls it W_{l}."""
+    origin = next(w.origin for w in limit.source.weights if w.name == name)
+    stem = without(base(name), origin[-1].value) if origin else base(name)
+    return Element(stem, index, level=None if stem == base(name) else ex.num(origin[-1].value))
 
 
 def _sum(instr: Instr, op: Linear, limit: Limit) -> Node:

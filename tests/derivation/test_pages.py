@@ -178,6 +178,13 @@ def test_weights_numbered_by_the_loop_are_folded_like_others():
     assert "(W for l = 1)" in str(plain) and "(W for l = 2..4)" in str(plain)
 
 
+def test_numbered_weights_of_sampled_layers_are_folded():
+    """W_{l} is W^l in the definitions of what is sampled."""
+    source = (EXAMPLES / "batchnorm.tp").read_text().replace("W:", "W_{l}:").replace("W @", "W_{l} @")
+    page = words(tensorprog.load(source, depth=4).derive())
+    assert "= W^l h^(l-1)[i]" in page and "W_3" not in page.partition("Sampling")[2]
+
+
 def test_a_number_in_a_name_that_is_not_the_loops_stays():
     """h_2 is h_2 in every iteration, the second one, too."""
     source = NUMBERED.replace("W_{l}", "W").replace("    h = erf(W @ h)", "    h_2 = erf(W @ h)\n        h = h_2 + h_2")
