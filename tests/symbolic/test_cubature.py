@@ -23,7 +23,7 @@ CLOSED = [
     "max(a,0)*max(b,0)*c^2",
     "a*normcdf(a)*erf(b)*c",
     "max(a,0)*max(b,0)*c*d",
-    "step(a-b)*c+max(b,c)*a^2",
+    pytest.param("step(a-b)*c+max(b,c)*a^2", marks=pytest.mark.slow),
 ]
 
 
@@ -130,6 +130,7 @@ def test_equal_runs_are_two_dimensional():
     assert value == pytest.approx(square, rel=1e-11)
 
 
+@pytest.mark.slow
 def test_independent_runs_factor():
     """max of two tanh in each run, no correlation across."""
     inner = np.array([[1.0, 0.4], [0.4, 2.0]])

@@ -67,7 +67,7 @@ def test_two_against_mpmath(h, r):
     assert pair(*h, r, d) == pytest.approx(float(wanted), abs=1e-15)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 2, 3))])
 def test_three_against_mpmath(seed):
     """Random laws and thresholds, within the error that is reported."""
     rng = np.random.default_rng(seed)

@@ -165,7 +165,8 @@ def test_closed_forms_agree_with_quadrature(f, g, law):
     other, other_error = expectation(f, g, law, "quadrature")
     size = norm(f, g, law)
     assert abs(value - other) <= error + other_error + 8 * EPS * size
-    assert error <= 1e-8 * size or max(law[:2]) > 100
+    # thirteen deviations away from all that f or g is not zero on, their expectation is 1e-40, its error 1e-22
+    assert error <= 1e-8 * size + 1e-20 or max(law[:2]) > 100
 
 
 NETWORK = """
