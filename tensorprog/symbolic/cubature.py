@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, final
 
 import numpy as np
+from scipy.special import ndtr
 
 from tensorprog.ir.expr import Expr, evaluate
 from tensorprog.symbolic.arrangement import Planes, arrange
@@ -33,6 +34,7 @@ SMOOTH, CURVED = 0.5, 4.0
 LASTING = 1e-3  # of a difference stays in doubt after one more refinement
 ROUNDING = 5e-14  # relative to E |f|: of weights, nodes and sums
 PANEL = 5.0  # deviations
+GROWTH = 2.0  # of f from the last two deviations before the cut to what is beyond
 LINES = 1024  # integrated at a time
 BUDGET = 4e9  # evaluations for one request: about a minute
 
@@ -142,7 +144,7 @@ def _converged(
         left = left[~good[left]] if step > 1 else left
         if not len(left):
             break
-    beyond = _beyond(sums)
+    beyond = _beyond(sums, reach)
     cut = beyond > np.maximum(ACCEPT * np.abs(sums[VALUE]), FLOOR * sums[MASS])
     unseen = sums[MASS] == 0  # nothing is known of the size of f
     beyond = np.where(unseen & (reach < REACHES[-1]), np.exp(-0.5 * reach**2), beyond)
@@ -159,11 +161,17 @@ def typical_cost(e: Expr, args: tuple[str, ...], params: Sequence[str]) -> float
     return _Nested(f, arrange(f.bends.planes, mean, root, n), mean, root, ORDERS[TYPICAL], REACHES[0]).cost()
 
 
-def _beyond(sums: Array) -> Array:
-    """E |f| beyond the cut, continued from the last two deviations before it."""
+def _beyond(sums: Array, reach: float) -> Array:
+    """E |f| beyond the cut, continued from the last two deviations before it.
+
+    By their ratio, for functions that grow, and by the larger of the mean sizes of f there: a wave may be small in one.
+    """
     edge, before = sums[EDGE], sums[BEFORE]
     ratio = np.divide(edge, before, out=np.ones_like(edge), where=before > 2 * edge)
-    return np.asarray(np.where(edge > 0, edge * np.minimum(ratio / (1 - np.minimum(ratio, 0.5)), 1.0), 0.0))
+    continued = np.where(edge > 0, edge * np.minimum(ratio / (1 - np.minimum(ratio, 0.5)), 1.0), 0.0)
+    inner, middle, outer = (float(ndtr(-r)) for r in (reach - 2, reach - 1, reach))
+    size = np.maximum(edge / (middle - outer), before / (inner - middle))
+    return np.asarray(np.maximum(continued, GROWTH * size * outer))
 
 
 class _Nested:
