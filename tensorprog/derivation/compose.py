@@ -146,10 +146,10 @@ def _sampled(d: Derivation) -> list[Part]:
         " of what it is applied to."
     )
     how = (
-        " An evaluation integrates the Gaussian variables that enter linearly or as the argument of one"
-        " nonlinearity, and draws the rest."
+        " An evaluation integrates powers of quadratic forms of these variables, and the variables that enter"
+        " linearly or as the argument of one nonlinearity; it draws the rest, if there is any."
     )
-    return [Heading("Sampling"), Paragraph((why + law + how,)), Display(tuple(_lines(d.variables)))]
+    return [Heading("Without equations"), Paragraph((why + law + how,)), Display(tuple(_lines(d.variables)))]
 
 
 def _name(name: str) -> str:

@@ -182,7 +182,7 @@ def test_numbered_weights_of_sampled_layers_are_folded():
     """W_{l} is W^l in the definitions of what is sampled."""
     source = (EXAMPLES / "batchnorm.tp").read_text().replace("W:", "W_{l}:").replace("W @", "W_{l} @")
     page = words(tensorprog.load(source, depth=4).derive())
-    assert "= W^l h^(l-1)[i]" in page and "W_3" not in page.partition("Sampling")[2]
+    assert "= W^l h^(l-1)[i]" in page and "W_3" not in page.partition("Without equations")[2]
 
 
 def test_a_number_in_a_name_that_is_not_the_loops_stays():
