@@ -122,6 +122,8 @@ class Mixture:
             cov, mass = law.tilted(rule.points[k : k + chunk])
             mass = mass * rule.weights[k : k + chunk]
             counted = np.flatnonzero(mass * law.spread(cov) > NEGLIGIBLE * law.scale)
+            if not len(counted):
+                continue
             for part in np.array_split(counted, -(-len(counted) * total.size // LARGE)):
                 for term in self.terms:
                     total += self._term(term, cov[part], mass[part], places)

@@ -26,3 +26,11 @@ def test_gradients_of_a_linear_normalization_grow(b, growth, tmp_path):
 def test_a_batch_of_three_has_no_ntk():
     found = tensorprog.load(EXAMPLES / "batchnorm.tp").kernels(np.random.default_rng(0).normal(size=(2, 3, 9)))
     assert found.ntk is None and np.isfinite(found.nngp).all() and "there is no NTK" in found.report.reason
+
+
+def test_batches_of_data_of_many_dimensions():
+    """Twelve examples of twenty dimensions: the outer nodes hold nothing.  The mean of relu^2 over a batch is 1/2."""
+    x = np.random.default_rng(0).normal(size=(2, 12, 20))
+    nngp = tensorprog.load(EXAMPLES / "batchnorm.tp", depth=1).nngp(x)
+    spread = np.einsum("kiki->ki", nngp).mean(axis=1)
+    np.testing.assert_allclose(spread, 0.5, rtol=1e-9)
