@@ -22,7 +22,10 @@ from tensorprog.backend.formula import Arguments, frontier, recorded
 from tensorprog.backend.rows import Rows
 from tensorprog.backend.series import Marginal, marginals_of, params_of
 from tensorprog.backend.trace import NotTraceable, Recorder, Scalar, Traced
-from tensorprog.evaluate.blocks import (
+from tensorprog.ir import expr as ex
+from tensorprog.ir.tables import Ints
+from tensorprog.symbolic.expectation import Expectation
+from tensorprog.tape.blocks import (
     Block,
     Constant,
     DataGram,
@@ -36,10 +39,7 @@ from tensorprog.evaluate.blocks import (
     SumOfProducts,
     merged,
 )
-from tensorprog.evaluate.tape import Tape
-from tensorprog.ir import expr as ex
-from tensorprog.ir.tables import Ints
-from tensorprog.symbolic.expectation import Expectation
+from tensorprog.tape.tape import Tape
 
 Floats = NDArray[np.float64]
 ONE: Key = ("one",)

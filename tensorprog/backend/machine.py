@@ -15,12 +15,12 @@ from tensorprog.backend.build import is_built, load
 from tensorprog.backend.combine import Combination, combined
 from tensorprog.backend.emit import Kind, combination_kind, expect_kind, module, series_kind
 from tensorprog.backend.lower import Given, Lowered, lower
-from tensorprog.evaluate.blocks import Key
-from tensorprog.evaluate.execute import Run
-from tensorprog.evaluate.tape import Tape
 from tensorprog.ir.schedule import levels
 from tensorprog.ir.tables import Ints
 from tensorprog.symbolic.expectation import Expectation
+from tensorprog.tape.blocks import Key
+from tensorprog.tape.execute import Run
+from tensorprog.tape.tape import Tape
 
 Floats = NDArray[np.float64]
 MEMORY = 1 << 29

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from tensorprog.backend.formula import interpreted
 from tensorprog.backend.series import COUNT, Marginal, SeriesRows
 from tensorprog.backend.trace import Traced
-from tensorprog.evaluate.blocks import Factor, Key
-from tensorprog.evaluate.execute import Run
 from tensorprog.ir import expr as ex
 from tensorprog.ir.tables import Ints
+from tensorprog.tape.blocks import Factor, Key
+from tensorprog.tape.execute import Run
 
 Floats = NDArray[np.float64]
 

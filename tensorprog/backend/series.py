@@ -15,7 +15,6 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorprog.evaluate.execute import Run
 from tensorprog.ir import expr as ex
 from tensorprog.ir.tables import Ints
 from tensorprog.symbolic.absorb import Absorbed
@@ -23,6 +22,7 @@ from tensorprog.symbolic.expectation import Closed, Expectation, Moved, Numerica
 from tensorprog.symbolic.marginals import ACCEPT, FLOOR, Side, reach_of, reduced
 from tensorprog.symbolic.orthant import ratio
 from tensorprog.symbolic.series import ORDER
+from tensorprog.tape.execute import Run
 
 Floats = NDArray[np.float64]
 HALF = 3e-9

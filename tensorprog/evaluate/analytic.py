@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.dataset import Dataset, Group
-from tensorprog.evaluate.blocks import Block, Key
-from tensorprog.evaluate.execute import Run
 from tensorprog.evaluate.pairs import Errors, Pairs, evaluator, machine_code
-from tensorprog.evaluate.tape import Tape
 from tensorprog.finite import Group as FiniteGroup
 from tensorprog.finite import draw, forward
 from tensorprog.ir.tables import Sizes, count
 from tensorprog.limit.analyse import Limit
 from tensorprog.limit.moments import Moments
+from tensorprog.tape.blocks import Block, Key
+from tensorprog.tape.execute import Run
+from tensorprog.tape.tape import Tape
 
 if TYPE_CHECKING:
     from tensorprog.backend.machine import Machine

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.backend.trace import NotTraceable
-from tensorprog.evaluate.blocks import Block, Key
-from tensorprog.evaluate.execute import Run
-from tensorprog.evaluate.gram import gram
-from tensorprog.evaluate.tape import Tape
 from tensorprog.symbolic.expectation import Expected
+from tensorprog.tape.blocks import Block, Key
+from tensorprog.tape.execute import Run
+from tensorprog.tape.gram import gram
+from tensorprog.tape.tape import Tape
 
 if TYPE_CHECKING:
     from tensorprog.backend.machine import Machine

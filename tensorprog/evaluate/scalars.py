@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from tensorprog.dataset import Dataset
 from tensorprog.evaluate import analytic
 from tensorprog.evaluate.options import Options
-from tensorprog.evaluate.tape import Tape
 from tensorprog.ir.tables import count
 from tensorprog.limit.analyse import Limit
 from tensorprog.limit.moments import Moments, Unservable
+from tensorprog.tape.tape import Tape
 
 Floats = NDArray[np.float64]
 

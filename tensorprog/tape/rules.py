@@ -12,9 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from tensorprog.evaluate.blocks import Constant, DataGram, Factor, GroupValue, Key, Mix, Product
-from tensorprog.evaluate.form_rules import FormRules
-from tensorprog.evaluate.shared import Taps, join, use_taps
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import Expr
 from tensorprog.ir.program import Inner, Instr, Linear, MatMul, MaxOver, Pointwise, Read, Term
@@ -22,6 +19,9 @@ from tensorprog.ir.tables import Ints, count, flat_index, grid, map_table, read_
 from tensorprog.limit.forms import QuadraticForms
 from tensorprog.limit.moments import Gaussian, Group, MeanOf, MomentOf, Side, Unservable
 from tensorprog.limit.moments import Product as ProductEquation
+from tensorprog.tape.blocks import Constant, DataGram, Factor, GroupValue, Key, Mix, Product
+from tensorprog.tape.form_rules import FormRules
+from tensorprog.tape.shared import Taps, join, use_taps
 
 MOST_ENTRIES = 1 << 25
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from tensorprog.evaluate.asking import Asking
-from tensorprog.evaluate.blocks import Ensemble, Forms, Key, Mix, Placed
 from tensorprog.ir import expr as ex
 from tensorprog.ir.program import Linear, Read
 from tensorprog.ir.tables import Ints, count, flat_index, grid
 from tensorprog.limit.forms import FormPower, FormSide, QuadraticForms
 from tensorprog.limit.moments import Side, Unservable
 from tensorprog.symbolic.forms import Form
+from tensorprog.tape.asking import Asking
+from tensorprog.tape.blocks import Ensemble, Forms, Key, Mix, Placed
 
 MOST_ELEMENTS = 256
 

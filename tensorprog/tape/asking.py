@@ -10,17 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.errors import fail
-from tensorprog.evaluate.blocks import Block, Ensemble, Key
-from tensorprog.evaluate.sampling_plan import Causal
-from tensorprog.evaluate.sampling_program import Sampler
-from tensorprog.evaluate.shared import Taps, taps_of
-from tensorprog.evaluate.support import Supports
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import Expr
 from tensorprog.ir.program import Read
 from tensorprog.ir.tables import Ints, Sizes, count, distinct, flat_index, grid
 from tensorprog.limit.analyse import Limit
 from tensorprog.limit.moments import Moments, Side
+from tensorprog.tape.blocks import Block, Ensemble, Key
+from tensorprog.tape.causal import Causal
+from tensorprog.tape.shared import Taps, taps_of
+from tensorprog.tape.support import Supports
 
 MAX_PAIRS = 1 << 26
 
@@ -45,7 +44,7 @@ def acausal(limit: Limit, sizes: Sizes) -> dict[Key, NDArray[np.bool_]]:
     """Coefficients of dot Z terms whose target is no function of the leaf, such as a later step of a loop."""
     if not limit.responses:
         return {}
-    causal = Causal(Sampler(limit.program, limit.responses, {}), sizes)
+    causal = Causal(limit.program, limit.responses, sizes)
     causal.settle()
     return {("scalar", name): ~alive for name, alive in causal.alive.items()}
 

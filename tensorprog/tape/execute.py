@@ -9,7 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from tensorprog.evaluate.blocks import (
+from tensorprog.ir import expr as ex
+from tensorprog.ir.tables import Ints
+from tensorprog.limit.moments import Unservable
+from tensorprog.symbolic.expectation import Expected, Moments
+from tensorprog.tape.blocks import (
     Block,
     Constant,
     DataGram,
@@ -25,12 +29,8 @@ from tensorprog.evaluate.blocks import (
     SumOfProducts,
     part,
 )
-from tensorprog.evaluate.gram import gram, row_products
-from tensorprog.evaluate.tape import Tape
-from tensorprog.ir import expr as ex
-from tensorprog.ir.tables import Ints
-from tensorprog.limit.moments import Unservable
-from tensorprog.symbolic.expectation import Expected, Moments
+from tensorprog.tape.gram import gram, row_products
+from tensorprog.tape.tape import Tape
 
 Floats = NDArray[np.float64]
 CHUNK = 1 << 21

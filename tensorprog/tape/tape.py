@@ -18,9 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.errors import fail
-from tensorprog.evaluate.blocks import Block, Factor, Key, Mix, Product, SumOfProducts, merged, part
-from tensorprog.evaluate.rules import Rules
-from tensorprog.evaluate.shared import meeting, use_taps
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import Expr
 from tensorprog.ir.program import Inner, Instr, Linear, MatMul
@@ -30,6 +27,9 @@ from tensorprog.limit.analyse import TrainedWeight
 from tensorprog.limit.moments import Product as ProductEquation
 from tensorprog.limit.moments import Side
 from tensorprog.limit.uses import twin
+from tensorprog.tape.blocks import Block, Factor, Key, Mix, Product, SumOfProducts, merged, part
+from tensorprog.tape.rules import Rules
+from tensorprog.tape.shared import meeting, use_taps
 
 
 class Tape(Rules):

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from tensorprog.evaluate.shared import Taps
 from tensorprog.ir.expr import Expr
 from tensorprog.ir.program import Instr, Linear, MatMul, Program
 from tensorprog.ir.tables import Ints, Sizes, count, flat_index, grid, map_table
 from tensorprog.limit.moments import MomentOf, Moments, Side, Unservable
+from tensorprog.tape.shared import Taps
 
 Mask = NDArray[np.bool_]
 SMALL = 64
