@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -27,13 +28,16 @@ from tensorprog.report import Check, Derivation, describe, output_report
 if TYPE_CHECKING:  # these need numba and come on first use
     from tensorprog.evaluate import Kernels, Options
     from tensorprog.store import Written
-    from tensorprog.validation import Draw, Validation
+    from tensorprog.validation import Draw
+    from tensorprog.verdict import Validation
 
 Array = NDArray[np.floating[Any]]
 Seeds = int | Sequence[int]
+Limits = tuple[NDArray[np.float64], NDArray[np.float64] | float]  # values and their standard errors
 Progress = Callable[[str, float], None]
 
 STUDY_SECONDS = 10.0
+INDEPENDENT = "a recursion that takes a weight and its transpose as independent has another limit"
 TIERS = ("auto", "closed", "quadrature", "sampling")
 
 
@@ -263,30 +267,50 @@ class Network:
         progress: Progress | None = None,
         seconds: float = STUDY_SECONDS,
         accuracy: float | None = None,
+        against: Network | Mapping[str, Any] | None = None,
     ) -> Validation:
-        """The limit beside simulations: deviations at several widths, their slope, a verdict.
+        """The limit beside simulations: deviations at several widths, their slope, the law of the outputs, a verdict.
 
         What is not given of `widths` and `seeds` (networks at each width) is chosen so that the simulations take
         about `seconds`; a limit that is sampled has the `accuracy` of `kernels`.  Compared are both kernels, or the
-        value of an output that is a number in the limit.
+        value of an output that is a number in the limit.  `against` is another limit to compare the simulations with:
+        that of another network, or arrays {"nngp": K, "ntk": K} of one's own, in the shape of those of `kernels`.
+        A limit that is right is called wrong with a probability of at most 0.001.
         """
+        from tensorprog.limit.gaussian import is_gaussian
         from tensorprog.validation import affordable_widths, study
 
         if min(widths or (1,)) < 1 or (seeds is not None and seeds < 1):
             raise fail("widths and seeds must be positive numbers")
         data = bind(self.program, x)
         name = self.output(output).name
-        limits = self._limit_values(x, name, accuracy, progress)
+        limits = self._limit_values(x, name, accuracy, progress) if against is None else self._claimed(against, x, name)
         if widths is None or seeds is None:
             widths, affordable = affordable_widths(self.program, name, data, seconds, widths)
             seeds = seeds or affordable
-        return study(self.program, name, data, limits, widths, seeds, progress)
+        limit = self.limit(name)
+        hint = "" if against is None or limit.verdict.holds else f"{limit.verdict.reason}; {INDEPENDENT}"
+        return study(self.program, name, data, limits, widths, seeds, progress, gaussian=is_gaussian(limit), hint=hint)
+
+    def _claimed(self, against: Network | Mapping[str, Any], x: Any, output: str) -> dict[str, Limits]:
+        """What the user takes for the limit, in the form of `_limit_values`."""
+        if isinstance(against, Network):
+            return against._limit_values(x, against.output(output if len(against.program.outputs) > 1 else None).name)
+        rows = _rows(self.program, self.output(output), bind(self.program, x)).total
+        shapes = {"nngp": (rows, rows), "ntk": (rows, rows), "value": (rows,)}
+        if not against or not set(against) <= set(shapes):
+            raise fail("a limit to compare with is a network, or arrays by the names 'nngp', 'ntk' or 'value'")
+        found = {kind: np.asarray(k, dtype=np.float64) for kind, k in against.items()}
+        for kind, k in found.items():
+            if k.size != math.prod(shapes[kind]) or not np.isfinite(k).all():
+                raise fail(f"'{kind}' must be {list(shapes[kind])} finite numbers, not {list(k.shape)}")
+        return {kind: (k.reshape(shapes[kind]), 0.0) for kind, k in found.items()}
 
     def _limit_values(
         self, x: Any, output: str, accuracy: float | None = None, progress: Progress | None = None
-    ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64] | float]]:
+    ) -> dict[str, Limits]:
         """What simulation is compared with, as matrices over rows, with standard errors."""
-        found: dict[str, tuple[NDArray[np.float64], NDArray[np.float64] | float]] = {}
+        found: dict[str, Limits] = {}
         if is_number(self.limit(output)):
             value, error = self.estimate(x, output, accuracy=accuracy, progress=progress)
             found["value"] = (np.asarray(value, np.float64).ravel(), np.asarray(error, np.float64).ravel())

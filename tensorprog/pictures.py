@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tensorprog.errors import fail
 from tensorprog.files import written_whole
-from tensorprog.validation import NAMES, Validation
+from tensorprog.verdict import NAMES, Validation
 
 if TYPE_CHECKING:
     from tensorprog.finite import Convergence

@@ -16,19 +16,18 @@ from numpy.typing import NDArray
 from tensorprog.autodiff import differentiate
 from tensorprog.dataset import Dataset
 from tensorprog.errors import TensorProgError
-from tensorprog.finite import Convergence, Group, Simulation, convergence, simulate, widths_at
-from tensorprog.finite.convergence import AGREES, DISAGREES, INCONCLUSIVE
+from tensorprog.finite import Group, Simulation, convergence, simulate, widths_at
+from tensorprog.finite.convergence import LEVEL
+from tensorprog.finite.law import law
 from tensorprog.finite.readout import readout_weights
 from tensorprog.ir.expr import ONE, ZERO, evaluate
 from tensorprog.ir.program import Differentiated, Program
+from tensorprog.verdict import Validation
 
 Floats = NDArray[np.float64]
 Progress = Callable[[str, float], None]
 
 LEAST_SEEDS, MOST_SEEDS = 8, 128
-
-
-NAMES = {"nngp": "NNGP", "ntk": "NTK", "value": "value"}
 
 
 @final
@@ -52,49 +51,6 @@ class Draw:
         return found
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Validation:
-    """What a study over widths says of each kernel, or of the "value" of outputs that are numbers in the limit.
-
-    `failure` is why the tangent kernel was not simulated.
-    """
-
-    found: Mapping[str, Convergence]
-    failure: str = ""
-
-    @property
-    def nngp(self) -> Convergence | None:
-        """The study of the NNGP kernel."""
-        return self.found.get("nngp")
-
-    @property
-    def ntk(self) -> Convergence | None:
-        """The study of the tangent kernel."""
-        return self.found.get("ntk")
-
-    @property
-    def verdict(self) -> str:
-        """"disagrees" if one study does, "agrees" if all do, else "inconclusive"."""
-        verdicts = {c.verdict for c in self.found.values()}
-        if DISAGREES in verdicts:
-            return DISAGREES
-        return AGREES if verdicts == {AGREES} else INCONCLUSIVE
-
-    def __str__(self) -> str:
-        parts = [_table(NAMES[kind], c) for kind, c in self.found.items()]
-        if self.failure:
-            parts.append(f"NTK not simulated: {self.failure}")
-        return "\n".join([*parts, f"verdict: {self.verdict}"])
-
-
-def _table(name: str, c: Convergence) -> str:
-    rows = [f"  width {w:>6}   deviation {d:.3e} +- {e:.1e}   {s} seeds"
-            for w, d, e, s in zip(c.widths, c.deviation, c.deviation_error, c.seeds, strict=True)]
-    head = f"{name}: {c.verdict}, slope {c.slope:.2f} +- {c.slope_error:.2f} (a right limit: -0.5)"
-    return "\n".join([head, *rows, f"  {c.reason}"])
-
-
 def study(
     program: Program,
     output: str,
@@ -103,11 +59,16 @@ def study(
     widths: Sequence[int],
     seeds: int,
     progress: Progress | None = None,
+    *,
+    gaussian: bool = False,
+    hint: str = "",
 ) -> Validation:
     """Compares limits, {"nngp": (kernel, standard error), "ntk": ..., "value": ...}, with draws at every width.
 
-    Kernels are [rows, rows], values [rows].  Where the program has no gradient at finite width (step
-    functions) the tangent kernel is left out, and the result says so.
+    Kernels are [rows, rows], values [rows].  `gaussian` says that the limit of the outputs is, so that their law is
+    compared with N(0, nngp), too.  The probability of calling a right limit wrong, LEVEL, is shared by all tests.
+    Where the program has no gradient at finite width (step functions) the tangent kernel is left out, and the result
+    says so; `hint` is what to say when the limit disagrees.
     """
     tell = progress or (lambda message, fraction: None)
     want = tuple(limits)
@@ -119,9 +80,13 @@ def study(
             failure = error.diagnostics[0].message
             want = tuple(w for w in want if w != "ntk")
     draws = _draws(program, output, data, widths, seeds, want, tell)
+    gaussian = gaussian and "nngp" in want and bool(readout_weights(program, output))
+    level = LEVEL / max(1, len(want) + gaussian)
     found = {kind: convergence(limits[kind][0], {w: [d.quantity(kind) for d in ds] for w, ds in draws.items()},
-                               limits[kind][1]) for kind in want}
-    return Validation(found, failure)
+                               limits[kind][1], level) for kind in want}
+    outputs = {w: np.array([d.outputs for d in ds]) for w, ds in draws.items()}
+    return Validation(found, law(limits["nngp"][0], outputs, limits["nngp"][1], level) if gaussian else None,
+                      failure, hint)
 
 
 def _draws(

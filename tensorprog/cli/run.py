@@ -16,7 +16,7 @@ from tensorprog.loading import BUNDLED, bundled
 if TYPE_CHECKING:
     from tensorprog.api import Network
     from tensorprog.experiment import Experiment
-    from tensorprog.validation import Validation
+    from tensorprog.verdict import Validation
 
 EXAMPLES = 4
 FEW = 30

@@ -195,6 +195,18 @@ def test_validate_exits_with_1_when_it_disagrees(capsys, mlp, monkeypatch):
     assert code == 1 and "verdict: disagrees" in out
 
 
+def test_validate_against_another_limit(capsys, mlp, tmp_path):
+    (tmp_path / "other.tp").write_text(MLP.replace("relu", "erf"))
+    small = ("--widths", "16..64", "--seeds", "16")
+    code, out, _ = call(capsys, "validate", mlp, *small, "--against", "other.tp")
+    assert code == 1 and "this is not the limit of the program" in out and "    64     16" in out
+    np.savez("wrong.npz", nngp=np.eye(4))
+    assert call(capsys, "validate", mlp, *small, "--against", "wrong.npz")[0] == 1
+    np.savez("wrong.npz", nngp=np.eye(3))
+    code, _, err = call(capsys, "validate", mlp, *small, "--against", "wrong.npz")
+    assert code == 2 and "[4, 4]" in err
+
+
 def test_run(capsys, mlp, tmp_path):
     code, out, _ = call(capsys, "run", mlp, "--n", "90", "--seconds", "1", "--plot", "p.png")
     assert code in (0, 1) and "test accuracy" in out and "verdict" in out and "NNGP" in out

@@ -52,7 +52,8 @@ def test_a_wrong_limit_disagrees(factor):
 def test_one_wrong_entry_disagrees():
     limit = kernel()
     limit[0, 1] = limit[1, 0] = limit[0, 1] + 0.3
-    assert convergence(limit, wishart(kernel(), WIDTHS, 20, np.random.default_rng(0))).verdict == "disagrees"
+    found = convergence(limit, wishart(kernel(), WIDTHS, 20, np.random.default_rng(0)))
+    assert found.verdict == "disagrees" and found.reason.startswith(f"entry (0, 1) is {limit[0, 1]:.4g} in the limit")
 
 
 def test_the_deviation_from_a_wrong_limit_stops_falling():
@@ -77,11 +78,13 @@ def test_the_error_of_the_limit_counts():
 
 
 def test_the_z_score_is_calibrated():
-    """Under a right limit z exceeds 2 (probability 0.023) in about that share of studies, and 4 never."""
+    """Under a right limit z exceeds 2 in not more than 2.3% of studies, and 4 never; p is not too small either."""
     rng = np.random.default_rng(0)
-    scores = [convergence(kernel(4), wishart(kernel(4), (64, 128), 6, rng)).extrapolated.z for _ in range(400)]
-    assert 0.002 <= np.mean(np.array(scores) > 2) <= 0.05
-    assert max(scores) < 4 and abs(np.median(scores)) < 0.5
+    tests = [convergence(kernel(4), wishart(kernel(4), (32, 64, 128, 256), 6, rng)).extrapolated for _ in range(600)]
+    z, p = np.array([t.z for t in tests]), np.array([t.p for t in tests])
+    assert 0.002 <= np.mean(z > 2) <= 0.023 + 3 * np.sqrt(0.023 / 600)
+    assert max(z) < 4 and abs(np.median(z)) < 0.5
+    assert np.mean(p < 0.05) <= 0.05 + 3 * np.sqrt(0.05 / 600) and np.sum(p < 1e-3) <= 3
 
 
 def test_a_deterministic_quantity():
@@ -97,3 +100,21 @@ def test_shapes_must_agree():
         convergence(kernel(), {8: [np.zeros((2, 2))]})
     with pytest.raises(ValueError, match="no draws"):
         convergence(kernel(), {})
+
+
+def test_a_bias_of_second_order():
+    """Bias b / n + c / n^2, c / n as large as b at the smallest width: seen as a curve, and not as a wrong limit."""
+    limit, rng = kernel(4), np.random.default_rng(0)
+    draws = wishart(limit, (16, 32, 64, 128), 1500, rng)
+    for n, ks in draws.items():
+        draws[n] = [k + (10 / n + 160 / n**2) * limit for k in ks]
+    found = convergence(limit, draws)
+    assert found.curvature.p < 0.01 and found.extrapolated.p > 0.01 and found.verdict == "agrees", found.reason
+
+
+def test_what_is_said_to_be_noticed_is_noticed():
+    """A limit wrong by `detectable` is called wrong in at least 95% of studies."""
+    limit, rng = kernel(4), np.random.default_rng(0)
+    size = convergence(limit, wishart(limit, (64, 128, 256), 16, rng)).extrapolated.detectable(1e-3)
+    found = [convergence((1 + size) * limit, wishart(limit, (64, 128, 256), 16, rng)).verdict for _ in range(60)]
+    assert found.count("disagrees") >= 54
