@@ -15,8 +15,9 @@ from tensorprog.evaluate.sampling_products import Products
 from tensorprog.evaluate.sampling_program import Sampler, leaf_of
 from tensorprog.evaluate.sampling_terms import Class, Matrix, NotIntegrable, classes_of
 from tensorprog.evaluate.sampling_values import Value, Values
-from tensorprog.finite.forward import State, take
+from tensorprog.finite.forward import State
 from tensorprog.finite.plan import Plan
+from tensorprog.finite.products import take
 from tensorprog.ir.expr import evaluate
 from tensorprog.ir.program import Inner, MatMul, Program, operands
 from tensorprog.ir.schedule import Step

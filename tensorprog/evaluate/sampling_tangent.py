@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 from tensorprog.evaluate.sampling_factor import Floats, Ints
 from tensorprog.evaluate.sampling_moments import CHUNK, Integrals
 from tensorprog.evaluate.sampling_values import Values
-from tensorprog.finite.gram import Entries, entries_of
+from tensorprog.finite.uses import Entries, entries_of
 from tensorprog.ir.program import Use
 from tensorprog.ir.tables import count
 

@@ -7,7 +7,7 @@ wavefront are contiguous and an index map is a sparse matrix acting on the first
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
@@ -15,9 +15,11 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from tensorprog.errors import fail
+from tensorprog.finite.dense import inner_products, rectangle, weighted_sums
 from tensorprog.finite.plan import Plan, plan
+from tensorprog.finite.products import Pairs, add_products, grouped, mix, take
 from tensorprog.finite.weights import Array, Network
-from tensorprog.ir.expr import evaluate, integer
+from tensorprog.ir.expr import evaluate, integer, symbols
 from tensorprog.ir.program import (
     Data,
     Dim,
@@ -33,8 +35,8 @@ from tensorprog.ir.program import (
 from tensorprog.ir.schedule import Step
 from tensorprog.ir.tables import Ints, Table, coefficients, count, flat_index, shape
 
-CHUNK = 1 << 22
-"""Numbers held at once by operations that would otherwise copy their operands once per element."""
+PART = 1 << 16
+"""Numbers of a family that a function is applied to at once: what it computes in between stays in the cache."""
 
 
 @final
@@ -132,18 +134,6 @@ class State:
         return self.values[name]
 
 
-def take(values: Array, source: Ints) -> Array:
-    """`values[source]`, with zero where `source` is -1."""
-    if len(source) == len(values) and (source == np.arange(len(source))).all():
-        return values
-    if len(values) == 0:
-        return np.zeros((len(source), *values.shape[1:]), dtype=values.dtype)
-    taken: Array = values[source]
-    if (source < 0).any():
-        taken[source < 0] = 0
-    return taken
-
-
 # ---------------------------------------------------------------- operations
 
 
@@ -156,10 +146,7 @@ def compute(step: Step, state: State) -> Array:
         case MatMul():
             return _matmul(step.instr.op, step, state)
         case Linear(terms=terms):
-            result = state.zeros(len(step.elements), step.instr.var.dim)
-            for term in terms:
-                _add_term(term, step, state, result)
-            return result
+            return _linear(terms, step, state)
         case Pointwise():
             return _pointwise(step.instr.op, step, state)
         case MaxOver():
@@ -178,66 +165,60 @@ def weight_elements(op_windex: tuple[Any, ...], weight: str, table: Table, state
 
 
 def _matmul(op: MatMul, step: Step, state: State) -> Array:
-    table = state.plan.pairs(step, op.map, op.operand)
-    element = weight_elements(op.windex, op.weight, table, state)
-    coef = coefficients(op.coef, table, state.env)
+    weight = state.network.values[op.weight]
+    if op.operand is None:
+        return _copies(op, step, state, weight)
     result = state.zeros(len(step.elements), step.instr.var.dim)
-    for k in np.unique(element):
-        mine = element == k
-        matrix = state.network.values[op.weight][k]
-        if op.operand is None:
-            sums = np.bincount(table.target[mine], coef[mine], len(result)).astype(result.dtype)
-            result += np.multiply.outer(sums, matrix)[:, None]
-        else:
-            matrix = matrix if op.transposed else matrix.T
-            _add_product(result, table.target[mine], table.source[mine], coef[mine], state.value(op.operand), matrix)
+    add_products(result, _pairs(op, step, state), state.value(op.operand), weight, op.transposed)
     return result
 
 
-def _add_product(result: Array, target: Ints, source: Ints, coef: Array, operand: Array, matrix: Array) -> None:
-    """result[target] += coef * operand[source] @ matrix, multiplying as few vectors as possible."""
-    targets, to = np.unique(target, return_inverse=True)
-    sources, at = np.unique(source, return_inverse=True)
-    if len(targets) < len(sources):
-        product = _product(mix(to, source, coef, len(targets), operand), matrix)
-    else:
-        product = mix(to, at, coef, len(targets), _product(take(operand, sources), matrix))
-    if len(targets) == len(result):
-        result += product
-    else:
-        result[targets] += product
+def _pairs(op: MatMul, step: Step, state: State) -> tuple[Pairs, ...]:
+    def found() -> tuple[Pairs, ...]:
+        table = state.plan.pairs(step, op.map, op.operand)
+        element = weight_elements(op.windex, op.weight, table, state)
+        return grouped(element, table.target, table.source, coefficients(op.coef, table, state.env))
+
+    return state.plan.kept(("pairs", id(step)), found)
 
 
-def _product(vectors: Array, matrix: Array) -> Array:
-    product: Array = vectors.reshape(-1, vectors.shape[-1]) @ matrix
-    return product.reshape(*vectors.shape[:-1], matrix.shape[-1])
+def _copies(op: MatMul, step: Step, state: State, weight: Array) -> Array:
+    """The sums of a weight that is a vector or a number: the same for all examples, so one copy of each."""
+    table = state.plan.pairs(step, op.map, None)
+    element = weight_elements(op.windex, op.weight, table, state)
+    sums = mix(table.target, element, coefficients(op.coef, table, state.env), len(step.elements), weight)
+    return np.broadcast_to(sums[:, None], (len(sums), state.group.examples, *sums.shape[1:]))
 
 
-def mix(target: Ints, source: Ints, coef: Array, size: int, operand: Array) -> Array:
-    """y[target] += coef * operand[source] from zero, over the first axis: a sparse matrix product."""
-    if len(target) == size and (target == np.arange(size)).all():
-        taken = take(operand, source)
-        scale = coef.astype(operand.dtype)
-        return taken if (scale == 1).all() else taken * scale.reshape(-1, *[1] * (taken.ndim - 1))
-    matrix = csr_matrix((coef.astype(operand.dtype), (target, source)), shape=(size, len(operand)))
-    mixed: Array = matrix @ operand.reshape(len(operand), math.prod(operand.shape[1:]))
-    return mixed.reshape(size, *operand.shape[1:])
+def _linear(terms: tuple[Term, ...], step: Step, state: State) -> Array:
+    """The sum of the terms; a view of an operand where it is one."""
+    parts = (_term(term, step, state) for term in terms)
+    first = next(parts, None)
+    if first is None:
+        return state.zeros(len(step.elements), step.instr.var.dim)
+    second = next(parts, None)
+    if second is None:
+        return first
+    result = first + second
+    for part in parts:
+        result += part
+    return result
 
 
-def _add_term(term: Term, step: Step, state: State, result: Array) -> None:
+def _term(term: Term, step: Step, state: State) -> Array:
+    """One term for every element of the step, perhaps a view."""
+    size, dim = len(step.elements), step.instr.var.dim
     table = state.plan.pairs(step, term.map, term.operand)
     coef = coefficients(term.coef, table, state.env)
     operand = None if term.operand is None else state.value(term.operand)
     if not term.scalars and operand is not None:
-        result += mix(table.target, table.source, coef, len(result), operand)
-        return
+        return mix(table.target, table.source, coef, size, operand)
     scale = scales(term, table, coef, state)
-    if operand is None or operand.ndim == 2:
-        products = scale if operand is None else scale * operand[table.source]
-        sums = mix(table.target, np.arange(len(table)), np.ones(len(table)), len(result), products)
-        result += sums if result.ndim == 2 else sums[:, :, None]
-    else:
-        _add_scaled(result, table, scale, operand)
+    if operand is not None and operand.ndim == 3:
+        return _scaled_sum(state.zeros(size, dim), table, scale, operand)
+    products = scale if operand is None else scale * operand[table.source]
+    sums = mix(table.target, np.arange(len(table)), np.ones(len(table)), size, products)
+    return sums if dim is None else np.broadcast_to(sums[:, :, None], (*sums.shape, integer(dim.size, state.env)))
 
 
 def scales(term: Term, table: Table, coef: Array, state: State) -> Array:
@@ -248,34 +229,43 @@ def scales(term: Term, table: Table, coef: Array, state: State) -> Array:
     return scale
 
 
-def _add_scaled(result: Array, table: Table, scale: Array, operand: Array) -> None:
-    """result[target, e] += scale[pair, e] * operand[source, e] for vectors."""
+def _scaled_sum(result: Array, table: Table, scale: Array, operand: Array) -> Array:
+    """result[target, e] += scale[pair, e] * operand[source, e] for vectors, from zero."""
     if len(table) == len(result) and (table.target == np.arange(len(result))).all():
-        result += scale[:, :, None] * take(operand, table.source)
-        return
+        return np.multiply(scale[:, :, None], take(operand, table.source), out=result)
+    pairs = rectangle(table.target, table.source)
+    if pairs.filled:
+        result[pairs.rows] = weighted_sums(pairs, scale, operand)
+        return result
     for e in range(result.shape[1]):
         matrix = csr_matrix((scale[:, e], (table.target, table.source)), shape=(len(result), len(operand)))
         result[:, e] += matrix @ operand[:, e]
+    return result
 
 
 def _pointwise(op: Pointwise, step: Step, state: State) -> Array:
-    result = state.zeros(len(step.elements), step.instr.var.dim)
-    index = state.plan.index(step)
-    for part in _parts(len(result), result[:1].size):
+    values = [take(state.value(read.var), state.plan.elements(step, read)) for read in op.args]
+    index = {name: v for name, v in state.plan.index(step).items() if name in symbols(op.fn)}
+    result = np.empty_like(state.zeros(len(step.elements), step.instr.var.dim))
+    for part in _parts(result):
         env = dict(state.env)
-        for name, values in index.items():
-            env[name] = values[part].reshape(-1, *[1] * (result.ndim - 1)).astype(result.dtype)
-        for k, read in enumerate(op.args):
-            value = take(state.value(read.var), state.plan.elements(step, read)[part])
-            env[f"a{k}"] = value if value.ndim == result.ndim else value[:, :, None]
+        for name, numbers in index.items():
+            env[name] = numbers[part[0]].reshape(-1, *[1] * (result.ndim - 1)).astype(result.dtype)
+        for k, value in enumerate(values):
+            env[f"a{k}"] = value[part] if value.ndim == result.ndim else value[part][:, :, None]
         result[part] = _evaluate(op, step, env)
     return result
 
 
-def _parts(length: int, size: int) -> list[slice]:
-    """Slices of `length` elements of that size, so that about CHUNK numbers are held at once."""
-    rows = max(1, CHUNK // max(1, size))
-    return [slice(start, min(start + rows, length)) for start in range(0, length, rows)]
+def _parts(family: Array) -> Iterator[tuple[slice, slice]]:
+    """Elements and examples of a family, about PART numbers at a time."""
+    elements, examples = family.shape[:2]
+    size = max(1, math.prod(family.shape[2:]))
+    columns = min(examples, max(1, PART // size))
+    rows = max(1, PART // max(1, columns * size))
+    for a in range(0, elements, rows):
+        for b in range(0, examples, columns):
+            yield slice(a, a + rows), slice(b, b + columns)
 
 
 def _evaluate(op: Pointwise, step: Step, env: Mapping[str, Any]) -> Any:
@@ -297,14 +287,25 @@ def _max_over(op: MaxOver, step: Step, state: State) -> Array:
 
 
 def _inner(op: Inner, step: Step, state: State) -> Array:
-    result = state.zeros(len(step.elements), None)
-    for part in _parts(len(result), state.value(op.left.var)[:1].size):
-        left = take(state.value(op.left.var), state.plan.elements(step, op.left)[part])
-        if op.right is None:
-            result[part] = left.sum(-1)
-        else:
-            right = take(state.value(op.right.var), state.plan.elements(step, op.right)[part])
-            result[part] = np.einsum("ked,ked->ke", left, right)
+    left = state.plan.elements(step, op.left)
+    if op.right is None:
+        result = take(state.value(op.left.var), left).sum(-1)
+    else:
+        right = state.plan.elements(step, op.right)
+        result = _inner_products(left, right, state.value(op.left.var), state.value(op.right.var))
     coef = np.asarray(evaluate(op.coef, {**state.env, **state.plan.index(step)}), dtype=result.dtype)
     scaled: Array = result * (coef[:, None] if coef.ndim else coef)
     return scaled
+
+
+def _inner_products(left: Ints, right: Ints, u: Array, v: Array) -> Array:
+    """<u[left[k]], v[right[k]]> for every example; zero where an index is -1."""
+    inside = (left >= 0) & (right >= 0)
+    pairs = rectangle(left[inside], right[inside])
+    result = np.zeros((len(left), u.shape[1]), dtype=u.dtype)
+    if pairs.filled:
+        result[inside] = inner_products(pairs, u, v)
+        return result
+    for k, e in _parts(np.broadcast_to(u[:1], (len(left), *u.shape[1:])) if len(u) else result):
+        np.einsum("ked,ked->ke", take(u[:, e], left[k]), take(v[:, e], right[k]), out=result[k, e])
+    return result

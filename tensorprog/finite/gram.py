@@ -1,59 +1,38 @@
-"""Inner products of gradients from the uses of a weight, without any gradient of a matrix per example.
+"""Inner products of gradients from the uses of a weight, without any gradient of a matrix per example at once.
 
 The gradient of f[o] for one example with respect to a weight element is a sum of dyads, one for every use,
 row_p (x) col_p.  Hence
 
     <d f / d W, d f' / d W> = sum over pairs of uses p, p' of <row_p, row_p'> <col_p, col_p'>
 
-which costs P^2 (n1 + n2) per pair of examples, P being the number of uses in one example (1 in a fully
-connected network).  Where P is large (the pixels of a convolution) it is cheaper to add up the dyads, a
-few rows of the weight at a time; `gradient_gram` takes whichever is cheaper.
+For a fully connected network this is one product of two Gram matrices, for which the gradient is never formed.  With P
+uses in one example it costs P^2 (n1 + n2) for a pair of examples; where P is large (the pixels of a convolution) it is
+cheaper to add up the dyads, P n1 n2 for one example: a matrix product of the rows with the columns, a few columns of
+the weight at a time.  `gradient_gram` takes whichever is cheaper.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from functools import reduce
+from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tensorprog.finite.forward import State, weight_elements
+from tensorprog.finite.dyads import dyad_gram
+from tensorprog.finite.forward import State
+from tensorprog.finite.products import mix, take
+from tensorprog.finite.uses import Entries, Floats, Gather, Pattern, entries_of, pattern_of
 from tensorprog.finite.weights import Array
-from tensorprog.ir.expr import evaluate
 from tensorprog.ir.program import Use
-from tensorprog.ir.tables import Ints, Table, count, flat_index, grid
+from tensorprog.ir.tables import Ints
 
 CHUNK = 1 << 23
 """Numbers held at once."""
 
-Floats = NDArray[np.float64]
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Dyads:
-    """`rows[p] (x) cols[p]` adds to the gradient of sample `sample[p]`; ascending in `sample`."""
-
-    sample: Ints
-    rows: Array
-    cols: Array
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Entries:
-    """The uses of a weight in one group: which output element, weight element, row and column; with a factor."""
-
-    state: State
-    use: Use
-    first: int
-    out: Ints
-    element: Ints
-    row: Ints
-    col: Ints
-    coef: Floats
+PASS = 40
+"""Multiplications in a matrix product that take the time of one number of an array of products."""
 
 
 def gradient_gram(uses: Sequence[Use], states: Sequence[State], firsts: Sequence[int], samples: int) -> Floats:
@@ -63,88 +42,231 @@ def gradient_gram(uses: Sequence[Use], states: Sequence[State], firsts: Sequence
     example by example.
     """
     entries = [entries_of(use, state, first) for use in uses for state, first in zip(states, firsts, strict=True)]
+    patterns = [pattern_of(e) for e in entries]
+    sides = [Side(e, p) for e, p in zip(entries, patterns, strict=True) if p is not None]
+    if len(uses) > 1 or len(sides) < len(entries):
+        return dyad_gram(entries, samples)
+    if all(s.single for s in sides):
+        return _concatenated(sides, samples)
+    if sum(s.pair_cost for s in sides) <= sum(s.sum_cost for s in sides):
+        return _paired(sides, samples)
+    return _summed(sides, samples)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The uses of one weight in one group of examples, in a pattern."""
+
+    entries: Entries
+    pattern: Pattern
+
+    @property
+    def row_family(self) -> Array:
+        """The rows, [elements, examples, n1] (n1 = 1 for a weight that is a number)."""
+        values = self.entries.state.values[self.entries.use.row]
+        return values if values.ndim == 3 else values[:, :, None]
+
+    def col_family(self) -> Array | None:
+        """The columns, [elements, examples, n2]; None stands for the number 1."""
+        return None if self.entries.use.col is None else self.entries.state.values[self.entries.use.col]
+
+    @property
+    def examples(self) -> int:
+        """The examples of the group."""
+        return self.entries.state.group.examples
+
+    @property
+    def single(self) -> bool:
+        """Whether the weight is a vector (or a number) of which every element is met once."""
+        return self.entries.use.col is None and all(len(g.at) == 1 for g in self.pattern.gathers)
+
+    def samples(self, o: int, examples: slice = slice(None)) -> slice:
+        """The numbers of the samples with output element o."""
+        outputs = len(self.pattern.rows)
+        start, stop, _ = examples.indices(self.examples)
+        first = self.entries.first + o
+        return slice(first + start * outputs, first + stop * outputs, outputs)
+
+    @property
+    def dims(self) -> tuple[int, int]:
+        """Rows and columns of the weight."""
+        cols = self.col_family()
+        return self.row_family.shape[-1], 1 if cols is None else cols.shape[-1]
+
+    @property
+    def pair_cost(self) -> float:
+        """Multiplications of the way by pairs, half of them saved by symmetry."""
+        (n1, n2), outputs = self.dims, len(self.pattern.rows)
+        uses = np.array([[len(g.at) * self.examples * (outputs, len(g.cols))[k] for k in (0, 1)]
+                         for g in self.pattern.gathers], dtype=float)
+        return float((uses**2 @ [n1 / 2 + PASS, n2 / 2]).sum())
+
+    @property
+    def sum_cost(self) -> float:
+        """Multiplications of the way by sums."""
+        (n1, n2), (outputs, rows) = self.dims, self.pattern.rows.shape
+        samples = self.examples * outputs
+        numbers = n1 * n2 * len(self.pattern.gathers)
+        return float(numbers * samples * (rows + samples / 2 + PASS))
+
+
+# ---------------------------------------------------------------- vectors that are met once
+
+
+def _concatenated(sides: Sequence[Side], samples: int) -> Floats:
+    """The gradient is the rows themselves."""
     gram = np.zeros((samples, samples))
-    elements = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *(e.element for e in entries)]))
-    for k in elements:
-        dyads = _dyads(entries, int(k))
-        present, start = np.unique(dyads.sample, return_index=True)
-        part = pair_gram(dyads, start) if _pairs_cheaper(dyads, len(present)) else summed_gram(dyads, start)
-        gram[np.ix_(present, present)] += part
+    elements = sorted({g.element for s in sides for g in s.pattern.gathers})
+    n1 = sides[0].dims[0]
+    width = max(1, CHUNK // (samples * n1))
+    for a in range(0, len(elements), width):
+        part = elements[a : a + width]
+        gradients = np.zeros((samples, len(part), n1), dtype=sides[0].row_family.dtype)
+        for s in sides:
+            mine = [g for g in s.pattern.gathers if part[0] <= g.element <= part[-1]]
+            to = np.searchsorted(part, [g.element for g in mine])
+            at = np.array([g.at[0] for g in mine], dtype=np.int64)
+            coef = np.array([g.coef[0] for g in mine])
+            for o, rows in enumerate(s.pattern.rows):
+                taken = mix(np.arange(len(at)), rows[at], coef, len(at), s.row_family)
+                gradients[s.samples(o), to] = taken.transpose(1, 0, 2)
+        flat = gradients.reshape(samples, -1)
+        gram += flat @ flat.T
     return gram
 
 
-def _pairs_cheaper(dyads: Dyads, samples: int) -> bool:
-    uses, n1, n2 = len(dyads.sample), dyads.rows.shape[1], dyads.cols.shape[1]
-    return bool(uses * uses * (n1 + n2) <= (uses + samples * samples) * n1 * n2)
+# ---------------------------------------------------------------- by pairs
 
 
-def pair_gram(dyads: Dyads, start: Ints) -> Floats:
-    """The gram matrix by products of inner products; `start` is where each sample begins."""
-    uses = len(dyads.sample)
-    size = max(1, CHUNK // uses)
-    left = np.zeros((uses, len(start)))
-    for a in range(0, uses, size):
-        part = slice(a, a + size)
-        products = (dyads.rows[part] @ dyads.rows.T) * (dyads.cols[part] @ dyads.cols.T)
-        left[part] = np.add.reduceat(products, start, axis=1, dtype=np.float64)
-    total: Floats = np.add.reduceat(left, start, axis=0)
+def _paired(sides: Sequence[Side], samples: int) -> Floats:
+    """Sums over pairs of uses of the products of inner products, one weight element after the other."""
+    gram = np.zeros((samples, samples))
+    for k, left in enumerate(sides):
+        for right in sides[k:]:
+            others = {g.element: g for g in right.pattern.gathers}
+            for g in left.pattern.gathers:
+                if g.element in others:
+                    _add_pairs(gram, (left, g), (right, others[g.element]))
+    return gram
+
+
+def _add_pairs(gram: Floats, left: tuple[Side, Gather], right: tuple[Side, Gather]) -> None:
+    """Adds the block of two groups, and the transposed one."""
+    (s, g), (t, h) = left, right
+    size = max(1, CHUNK // max(1, s.examples * len(s.pattern.rows) * t.examples * h.at.size * len(t.pattern.rows)))
+    if size >= len(g.at):
+        block = _pair_block(_vectors(s, g, slice(None)), None if s is t else _vectors(t, h, slice(None)))
+    else:
+        others = _vectors(t, h, slice(None))
+        parts = (_pair_block(_vectors(s, g, slice(a, a + size)), others) for a in range(0, len(g.at), size))
+        block = reduce(np.add, parts)
+    for o in range(len(s.pattern.rows)):
+        for p in range(len(t.pattern.rows)):
+            part = block[o, :, p]
+            gram[s.samples(o), t.samples(p)] += part
+            if s is not t:
+                gram[t.samples(p), s.samples(o)] += part.T
+
+
+Vectors = tuple[Array, Array | None]
+"""Rows [O, P, examples, n1] with the coefficients, and columns [O or 1, P, examples, n2]."""
+
+
+def _vectors(s: Side, g: Gather, uses: slice) -> Vectors:
+    at, outputs = g.at[uses], len(s.pattern.rows)
+    flat = s.pattern.rows[:, at].ravel()
+    rows = mix(np.arange(len(flat)), flat, np.tile(g.coef[uses], outputs), len(flat), s.row_family)
+    cols = s.col_family()
+    if cols is not None:
+        cols = take(cols, g.cols[:, uses].ravel())
+        cols = cols.reshape(len(g.cols), len(at), *cols.shape[1:])
+    return rows.reshape(outputs, len(at), *rows.shape[1:]), cols
+
+
+def _pair_block(left: Vectors, right: Vectors | None) -> Array:
+    """[O, examples, O', examples']; `right` None stands for the left again."""
+    products = _inner(left[0], left[0] if right is None else right[0])
+    cols, others = left[1], left[1] if right is None else right[1]
+    if cols is not None and others is not None:
+        products *= _inner(cols, others)
+    if products.shape[1] == products.shape[4] == 1:
+        return products[:, 0, :, :, 0]
+    total: Array = products.sum(axis=(1, 4))
     return total
 
 
-def summed_gram(dyads: Dyads, start: Ints) -> Floats:
-    """The gram matrix by adding up the dyads of every sample, for a few rows of the weight at a time."""
-    n1, n2 = dyads.rows.shape[1], dyads.cols.shape[1]
-    stop = [*start[1:], len(dyads.sample)]
-    size = max(1, CHUNK // (len(start) * n2))
-    total = np.zeros((len(start), len(start)))
-    for a in range(0, n1, size):
-        rows = dyads.rows[:, a : a + size]
-        sums = [rows[i:j].T @ dyads.cols[i:j] for i, j in zip(start, stop, strict=True)]
-        flat = np.stack(sums).reshape(len(start), -1)
-        total += flat @ flat.T
-    return total
+def _inner(left: Array, right: Array) -> Array:
+    """[O, P, examples, O', P', examples'] inner products of [O, P, examples, dim] with the like."""
+    a = left.reshape(-1, left.shape[-1])
+    b = a if left is right else right.reshape(-1, right.shape[-1])
+    products: Array = a @ b.T  # BLAS computes one triangle where b is a
+    return products.reshape(*left.shape[:3], *right.shape[:3])
 
 
-def entries_of(use: Use, state: State, first: int) -> Entries:
-    """The elements of the domain of a use at which everything is inside its family."""
-    env, program = state.env, state.plan.program
-    index, length = grid(use.domain, env), count(use.domain, env)
-    out_axes = use.domain[: len(use.out)]
-
-    def find(at: tuple[Any, ...], axes: tuple[Any, ...]) -> Ints:
-        return flat_index(at, axes, {**env, **index}, env, length)
-
-    out, row = find(use.out, out_axes), find(use.row_index, program.var(use.row).axes)
-    col = np.zeros(length, dtype=np.int64) if use.col is None else find(use.col_index, program.var(use.col).axes)
-    keep = (out >= 0) & (row >= 0) & (col >= 0)
-    inside = {name: values[keep] for name, values in index.items()}
-    element = weight_elements(use.windex, use.weight, Table(out[keep], row[keep], inside), state)
-    coef = _factors(use, inside, env, int(keep.sum()))
-    return Entries(state, use, first, out[keep], element, row[keep], col[keep], coef)
+# ---------------------------------------------------------------- by sums
 
 
-def _factors(use: Use, index: Mapping[str, Ints], env: Mapping[str, Any], length: int) -> Floats:
-    value = np.asarray(evaluate(use.coef, {**env, **index}), dtype=np.float64)
-    return np.broadcast_to(value, (length,))
+def _summed(sides: Sequence[Side], samples: int) -> Floats:
+    """Adds up the dyads of every sample, for some columns of some weight elements at a time."""
+    n1, n2 = sides[0].dims
+    gram = np.zeros((samples, samples))
+    elements = sorted({g.element for s in sides for g in s.pattern.gathers})
+    for part, cols in _tiles(elements, n2, max(1, CHUNK // (samples * n1))):
+        width = len(range(*cols.indices(n2)))
+        gradients = np.zeros((samples, n1, len(part) * width), dtype=sides[0].row_family.dtype)
+        for s in sides:
+            _add_up(s, part, cols, gradients)
+        flat = gradients.reshape(samples, -1)
+        gram += flat @ flat.T
+    return gram
 
 
-def _dyads(entries: Sequence[Entries], element: int) -> Dyads:
-    """All uses of one weight element, of all groups, sorted by sample."""
-    parts = [_group_dyads(e, np.flatnonzero(e.element == element)) for e in entries if element in e.element]
-    sample = np.concatenate([p.sample for p in parts])
-    order = np.argsort(sample, kind="stable")
-    rows, cols = np.concatenate([p.rows for p in parts]), np.concatenate([p.cols for p in parts])
-    return Dyads(sample[order], rows[order], cols[order])
+def _tiles(elements: list[int], n2: int, width: int) -> Iterator[tuple[list[int], slice]]:
+    """Weight elements and columns, at most about `width` columns in all at a time."""
+    if width >= n2:
+        size = width // n2
+        for a in range(0, len(elements), size):
+            yield elements[a : a + size], slice(0, n2)
+        return
+    for k in elements:
+        for a in range(0, n2, width):
+            yield [k], slice(a, min(n2, a + width))
 
 
-def _group_dyads(e: Entries, mine: Ints) -> Dyads:
-    values, examples = e.state.values, e.state.group.examples
-    outputs = count(e.use.domain[: len(e.use.out)], e.state.env)
-    number = e.first + np.arange(examples) * outputs
-    sample = (e.out[mine][:, None] + number).ravel()
-    rows = values[e.use.row][e.row[mine]]
-    rows = rows * e.coef[mine].astype(rows.dtype).reshape(-1, *[1] * (rows.ndim - 1))
-    rows = rows.reshape(len(sample), -1)
-    if e.use.col is None:
-        return Dyads(sample, rows, np.ones((len(sample), 1), dtype=rows.dtype))
-    return Dyads(sample, rows, values[e.use.col][e.col[mine]].reshape(len(sample), -1))
+def _add_up(s: Side, elements: list[int], cols: slice, gradients: Array) -> None:
+    """gradients[sample] = rows.T @ columns for all samples of a group, a few examples at a time."""
+    mine = [(elements.index(g.element), g) for g in s.pattern.gathers if g.element in elements]
+    rows, width = s.pattern.rows.shape[1], gradients.shape[-1] // len(elements)
+    size = min(s.examples, max(1, CHUNK // (2 * rows * gradients.shape[-1])))
+    shared = all(len(g.cols) == 1 for _, g in mine)
+    for a in range(0, s.examples, size):
+        examples = slice(a, min(s.examples, a + size))
+        met = np.zeros((examples.stop - a, rows, len(elements), width), dtype=gradients.dtype)
+        for o, of_output in enumerate(s.pattern.rows):
+            if o == 0 or not shared:
+                _fill(met, s, mine, o, examples, cols)
+            left = np.ascontiguousarray(take(s.row_family, of_output)[:, examples].swapaxes(0, 1))
+            np.matmul(left.swapaxes(1, 2), met.reshape(*met.shape[:2], -1), out=gradients[s.samples(o, examples)])
+
+
+def _fill(met: Array, s: Side, mine: Sequence[tuple[int, Gather]], o: int, examples: slice, columns: slice) -> None:
+    """met[:, r, k] = the columns that row r meets under weight element k; what it does not meet stays zero."""
+    family = s.col_family()
+    for k, g in mine:
+        cols = g.cols[min(o, len(g.cols) - 1)]
+        for a, b in _stretches(g.at, cols, g.coef):
+            target = met[:, g.at[a] : g.at[a] + b - a, k].swapaxes(0, 1)
+            if family is None:
+                target[:] = g.coef[a]
+            elif g.coef[a] == 1:
+                target[:] = family[cols[a] : cols[a] + b - a, examples, columns]
+            else:
+                np.multiply(family[cols[a] : cols[a] + b - a, examples, columns], g.coef[a], out=target)
+
+
+def _stretches(at: Ints, cols: Ints, coef: Floats) -> Iterator[tuple[int, int]]:
+    """From where to where both numbers grow by one and the coefficient stays."""
+    cuts = np.flatnonzero((np.diff(at) != 1) | (np.diff(cols) != 1) | (np.diff(coef) != 0)) + 1
+    stops = [0, *cuts.tolist(), len(at)]
+    yield from zip(stops, stops[1:], strict=False)

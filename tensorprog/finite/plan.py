@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import numpy as np
 
 from tensorprog.ir.program import Axis, Map, Program, Read
 from tensorprog.ir.schedule import Step, schedule
 from tensorprog.ir.tables import Ints, Sizes, Table, count, flat_index, grid, map_table
+
+T = TypeVar("T")
 
 
 @final
@@ -24,6 +26,14 @@ class Plan:
     steps: tuple[Step, ...]
     _tables: dict[Any, Table] = field(default_factory=dict)
     _sources: dict[Any, Ints] = field(default_factory=dict)
+    _kept: dict[Any, Any] = field(default_factory=dict)
+
+    def kept(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """What was computed under this key before; it must depend on the program, the sizes and the key alone."""
+        if key not in self._kept:
+            self._kept[key] = compute()
+        found: T = self._kept[key]
+        return found
 
     def axes(self, name: str | None) -> tuple[Axis, ...]:
         """The axes of a family; None is the number 1."""

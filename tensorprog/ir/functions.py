@@ -57,7 +57,8 @@ def _special(name: str) -> Callable[..., Any]:
 
 
 def _step(u: Any) -> Any:
-    return np.where(np.asarray(u) >= 0, 1.0, 0.0)
+    u = np.asarray(u)
+    return np.greater_equal(u, 0).astype(u.dtype if u.dtype.kind == "f" else np.float64)
 
 
 def _normpdf(u: Any) -> Any:

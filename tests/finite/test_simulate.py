@@ -9,7 +9,7 @@ from tensorprog.autodiff import differentiate
 from tensorprog.elaborate import elaborate
 from tensorprog.errors import Source
 from tensorprog.finite import Group, convergence, simulate
-from tensorprog.finite.gram import Dyads, pair_gram, summed_gram
+from tensorprog.finite.dyads import Dyads, pair_gram, summed_gram
 
 RELU = """
 program relu2:
@@ -95,7 +95,7 @@ def test_without_derivatives_there_are_only_outputs():
 
 @pytest.mark.parametrize("chunk", [1, 50, 1 << 20])
 def test_the_two_ways_to_sum_dyads_agree(chunk, monkeypatch):
-    monkeypatch.setattr("tensorprog.finite.gram.CHUNK", chunk)
+    monkeypatch.setattr("tensorprog.finite.dyads.CHUNK", chunk)
     sample = np.sort(RNG.integers(0, 6, 40))
     dyads = Dyads(sample, RNG.standard_normal((40, 7)), RNG.standard_normal((40, 5)))
     start = np.unique(sample, return_index=True)[1]
