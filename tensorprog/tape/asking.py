@@ -72,6 +72,7 @@ class Asking:
             self._exclude(acausal(limit, sizes[0]))
         self.slots: dict[Key, Slots] = {}
         self.blocks: list[Block] = []
+        self.terms: list[tuple[int, ...]] = []
         self.ensembles: dict[Key, Ensemble] = {}
         self.waiting: list[tuple[Key, Ints, Ints]] = []
         self._taps: dict[tuple[str, int], Taps] = {}
@@ -85,6 +86,11 @@ class Asking:
     def single(self) -> bool:
         """Whether this is the tape of one run."""
         return self.selves[0] is self
+
+    def add(self, block: Block, *term: int) -> None:
+        """Append a block; `term` tells it from the others that add to its key, whatever the sizes are."""
+        self.blocks.append(block)
+        self.terms.append(term)
 
     # ------------------------------------------------------------ asking for slots
 

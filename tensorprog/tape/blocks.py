@@ -240,7 +240,12 @@ def merged(blocks: Sequence[Block]) -> list[Block]:
     alike: dict[Hashable, list[Block]] = {}
     for block in blocks:
         alike.setdefault(_signature(block), []).append(block)
-    return [_over_arrays(np.concatenate, *group) if len(group) > 1 else group[0] for group in alike.values()]
+    return [joined(group) for group in alike.values()]
+
+
+def joined(blocks: Sequence[Any]) -> Any:
+    """Blocks that do the same with other slots, as one."""
+    return _over_arrays(np.concatenate, *blocks) if len(blocks) > 1 else blocks[0]
 
 
 def _is_record(x: Any) -> bool:

@@ -45,14 +45,14 @@ class FormRules(Asking):
             self.ensembles[key] = self._ensemble(self.moments.numbered[int(key[1])])
         first = np.zeros(len(own), dtype=np.int64)
         ready = self.ask(("ready", *key), first, first, 1, 1)
-        self.blocks.append(Forms(key, own, li, rj, ready, self.ensembles[key]))
+        self.add(Forms(key, own, li, rj, ready, self.ensembles[key]))
 
     def _expand_ready(self, key: Key, own: Ints, li: Ints, rj: Ints) -> None:
         """Nothing is added, when all moments of the elements are there."""
         for line in self.ensembles[key[1:]].blocks:
             for where, dep, slots in line:
                 out = np.broadcast_to(own[:1], len(slots))
-                self.blocks.append(Mix(key, out, where, dep, slots, np.zeros(len(slots)), ()))
+                self.add(Mix(key, out, where, dep, slots, np.zeros(len(slots)), ()))
 
     def _ensemble(self, group: QuadraticForms) -> Ensemble:
         sides = (group.left, group.right)

@@ -32,7 +32,7 @@ class Rules(FormRules):
     # ------------------------------------------------------------ moments
 
     def _expand_data(self, key: Key, own: Ints, li: Ints, rj: Ints) -> None:
-        self.blocks.append(DataGram(key, own, key[1], key[2], li, rj))
+        self.add(DataGram(key, own, key[1], key[2], li, rj))
 
     def _expand_moment(self, key: Key, own: Ints, li: Ints, rj: Ints) -> None:
         u, v = (self.program.instr(n) for n in key[1:])
@@ -45,8 +45,8 @@ class Rules(FormRules):
         elif isinstance(u.op, MatMul) and isinstance(v.op, MatMul):
             self._shared(key, own, self.taps(u.var.name, 0), self.taps(v.var.name, 1), li, rj)
         else:
-            for product in self.moments.product(u.var.name, v.var.name):
-                self._product(key, own, product, li, rj)
+            for n, product in enumerate(self.moments.product(u.var.name, v.var.name)):
+                self._product(key, own, product, li, rj, n)
 
     def _against(self, u: str | None, v: str | None, li: Ints, rj: Ints) -> tuple[str, Key, Ints]:
         """The moment of two elements where None is the vector of ones: then a mean of the other."""
@@ -58,22 +58,13 @@ class Rules(FormRules):
 
     def _linear(self, key: Key, own: Ints, op: Linear, instr: Instr, at: Ints, ask: Any, side: int) -> None:
         """Bilinearity in one argument: out[k] = sum over the terms and pairs of the map that reach at[k]."""
-        for term in op.terms:
+        for n, term in enumerate(op.terms):
             rows, source, coef, scalars = self._term_entries(term, instr, at, side)
             if not len(rows):
                 continue
             where, dep, slots = ask(term.operand, source, rows)
-            self.blocks.append(
-                Mix(
-                    key,
-                    own[rows],
-                    where,
-                    dep,
-                    slots,
-                    coef,
-                    tuple(("left" if side == 0 else "right", *s) for s in scalars),
-                )
-            )
+            placed = tuple(("left" if side == 0 else "right", *s) for s in scalars)
+            self.add(Mix(key, own[rows], where, dep, slots, coef, placed), n)
 
     def _thin(self, instr: Instr, side: int) -> bool:
         """Whether every element is a sum of few others, so that both arguments may be expanded at once."""
@@ -86,8 +77,8 @@ class Rules(FormRules):
     def _bilinear(self, key: Key, own: Ints, u: Instr, v: Instr, li: Ints, rj: Ints) -> None:
         """Bilinearity in both arguments at once."""
         assert isinstance(u.op, Linear) and isinstance(v.op, Linear)
-        for a in u.op.terms:
-            for b in v.op.terms:
+        for n, a in enumerate(u.op.terms):
+            for m, b in enumerate(v.op.terms):
                 if self.moments.vanishes(_name(a.operand), _name(b.operand)):
                     continue
                 rows, i, c, s = self._term_entries(a, u, li, 0)
@@ -98,7 +89,7 @@ class Rules(FormRules):
                     continue
                 dep, slots = self.moment(_name(a.operand), _name(b.operand), i[cols], j)
                 scalars = tuple(("left", k, x[cols]) for k, x in s) + tuple(("right", k, x) for k, x in t)
-                self.blocks.append(Mix(key, own[rows[cols]], "own", dep, slots, c[cols] * d, scalars))
+                self.add(Mix(key, own[rows[cols]], "own", dep, slots, c[cols] * d, scalars), n, m)
 
     def _term_entries(
         self, term: Term, instr: Instr, at: Ints, side: int
@@ -132,10 +123,10 @@ class Rules(FormRules):
         if not len(rows):
             return
         if left.operand is None or right.operand is None:
-            self.blocks.append(Constant(key, own[rows], coef))
+            self.add(Constant(key, own[rows], coef))
             return
         dep, slots = self.moment(left.operand, right.operand, a, b)
-        self.blocks.append(Mix(key, own[rows], "own", dep, slots, coef, ()))
+        self.add(Mix(key, own[rows], "own", dep, slots, coef, ()))
 
     def _expand_ghost(self, key: Key, own: Ints, li: Ints, rj: Ints) -> None:
         uses = {(t.weight, str(k)): u for t in self.limit.trained for k, u in enumerate(t.uses)}
@@ -144,7 +135,7 @@ class Rules(FormRules):
 
     # ------------------------------------------------------------ products of groups
 
-    def _product(self, key: Key, own: Ints, product: ProductEquation, li: Ints, rj: Ints) -> None:
+    def _product(self, key: Key, own: Ints, product: ProductEquation, li: Ints, rj: Ints, number: int) -> None:
         own, li, rj = self._summed(key, own, product, li, rj)
         alive = self._supported(product, li, rj)
         own, li, rj = own[alive], li[alive], rj[alive]
@@ -154,7 +145,7 @@ class Rules(FormRules):
         factors = [f for s in (0, 1) if (f := self._factor((product.left, product.right)[s], at[s], s)) is not None]
         sides = (product.left, product.right)
         groups = tuple(self._group_value(g, sides, at) for g in product.groups)
-        self.blocks.append(Product(key, own, tuple(factors), groups))
+        self.add(Product(key, own, tuple(factors), groups), number)
 
     def _summed(
         self, key: Key, own: Ints, product: ProductEquation, li: Ints, rj: Ints
@@ -240,39 +231,39 @@ class Rules(FormRules):
     def _expand_mean(self, key: Key, own: Ints, li: Ints, rj: Ints) -> None:
         instr = self.program.instr(key[1])
         if isinstance(instr.op, Linear):
-            for term in instr.op.terms:
+            for n, term in enumerate(instr.op.terms):
                 rows, source, coef, scalars = self._term_entries(term, instr, li, 0)
                 dep, slots = (
                     (("one",), np.zeros(len(rows), dtype=np.int64))
                     if term.operand is None
                     else self.mean(term.operand, source)
                 )
-                self.blocks.append(Mix(key, own[rows], "own", dep, slots, coef, tuple(("left", *s) for s in scalars)))
+                self.add(Mix(key, own[rows], "own", dep, slots, coef, tuple(("left", *s) for s in scalars)), n)
             return
-        for product in self.moments.product(key[1], None):
-            self._product(key, own, product, li, rj)
+        for n, product in enumerate(self.moments.product(key[1], None)):
+            self._product(key, own, product, li, rj, n)
 
     def _expand_scalar(self, key: Key, own: Ints, li: Ints, rj: Ints) -> None:
         instr = self.program.instr(key[1])
         if self.limit.orders.of[key[1]].data:
-            self.blocks.append(DataGram(key, own, key[1], "", li, rj))
+            self.add(DataGram(key, own, key[1], "", li, rj))
             return
         op, sizes = instr.op, self.sizes[0]
         if isinstance(op, Inner):
             self._expand_inner(key, own, op, instr, li)
         elif isinstance(op, Linear):
-            for term in op.terms:
+            for n, term in enumerate(op.terms):
                 rows, source, coef, scalars = self._term_entries(term, instr, li, 0)
                 dep, slots = (
                     (("one",), np.zeros(len(rows), dtype=np.int64))
                     if term.operand is None
                     else self.scalar(term.operand, source)
                 )
-                self.blocks.append(Mix(key, own[rows], "own", dep, slots, coef, tuple(("left", *s) for s in scalars)))
+                self.add(Mix(key, own[rows], "own", dep, slots, coef, tuple(("left", *s) for s in scalars)), n)
         elif isinstance(op, Pointwise):
             side = Side(instr.var.axes, op.fn, {f"a{k}": a for k, a in enumerate(op.args)})
             factor = self._factor(side, li, 0)
-            self.blocks.append(Product(key, own, () if factor is None else (factor,), ()))
+            self.add(Product(key, own, () if factor is None else (factor,), ()))
         elif isinstance(op, MaxOver):
             window = int(np.prod(shape(self.program.var(op.operand).axes[-op.over :], sizes)))
             parts = [self.scalar(op.operand, li * window + k) for k in range(window)]
@@ -280,7 +271,7 @@ class Rules(FormRules):
             fn: Expr = ex.Sym("a0")
             for k in range(1, window):
                 fn = ex.call("max", fn, ex.Sym(f"a{k}"))
-            self.blocks.append(Product(key, own, (Factor(fn, args, {}),), ()))
+            self.add(Product(key, own, (Factor(fn, args, {}),), ()))
 
     def _expand_inner(self, key: Key, own: Ints, op: Inner, instr: Instr, li: Ints) -> None:
         """scale * E[Z^u Z^v] on the same run."""
@@ -291,7 +282,7 @@ class Rules(FormRules):
             dep, slots = self.mean(op.left.var, u)
         else:
             dep, slots = self.moment(op.left.var, op.right.var, u, self._elements(op.right, side, li, 0))
-        self.blocks.append(Mix(key, own, "own", dep, slots, np.full(len(own), float(scale)), ()))
+        self.add(Mix(key, own, "own", dep, slots, np.full(len(own), float(scale)), ()))
 
 
 def _name(name: str | None) -> str:

@@ -58,7 +58,7 @@ class Tape(Rules):
             key, slots = self.moment(out, out, li, rj)
             own = self.ask(("nngp",), li, rj, rows, cols)[1]
             self.waiting.pop()
-            self.blocks.append(Mix(("nngp",), own, "own", key, slots, np.ones(len(own)), ()))
+            self.add(Mix(("nngp",), own, "own", key, slots, np.ones(len(own)), ()))
             return ("nngp",)
         return self.ask(("covariance", out, out), li, rj, rows, cols)[0]
 
@@ -82,15 +82,16 @@ class Tape(Rules):
                 self._shared(key, own, self.taps(s.var.name, 0), self.taps(t.var.name, 1), li, rj)
         elif isinstance(s.op, Inner) and isinstance(t.op, Inner):
             scale = self._inner_scale(s, t)
-            for product in self.moments.expectation(
+            products = self.moments.expectation(
                 self.moments.inner(s.var.name, "l"), self.moments.inner(t.var.name, "r")
-            ):
+            )
+            for n, product in enumerate(products):
                 scaled = ProductEquation(
                     Side(product.left.axes, ex.mul(scale, product.left.fn), product.left.reads),
                     product.right,
                     product.groups,
                 )
-                self._product(key, own, scaled, li, rj)
+                self._product(key, own, scaled, li, rj, n)
 
     def _inner_scale(self, s: Instr, t: Instr) -> Expr:
         assert isinstance(s.op, Inner) and isinstance(t.op, Inner)
@@ -105,13 +106,13 @@ class Tape(Rules):
         li, rj = np.divmod(np.arange(rows * cols), cols)
         self.ask(("ntk",), li, rj, rows, cols)
         self.waiting.pop()
-        for trained in self.limit.trained:
+        for n, trained in enumerate(self.limit.trained):
             for a in range(len(trained.uses)):
                 for b in range(len(trained.uses)):
-                    self._ntk_part(trained, a, b)
+                    self._ntk_part(n, trained, a, b)
         return ("ntk",)
 
-    def _ntk_part(self, trained: TrainedWeight, a: int, b: int) -> None:
+    def _ntk_part(self, n: int, trained: TrainedWeight, a: int, b: int) -> None:
         """scale * sum over pairs of entries of two uses of E[row row'] * (shared sum of E[col col'])."""
         uses = trained.uses[a], trained.uses[b]
         taps = [use_taps(self.program, u, self.sizes[s]) for s, u in enumerate(uses)]
@@ -129,7 +130,7 @@ class Tape(Rules):
             col = self.ask(("ghost", trained.weight, str(a), str(b)), li[alive], rj[alive], len(rows[0]), len(rows[1]))
         outs = taps[0].out[li[alive]], taps[1].out[rj[alive]]
         own = self.slots[("ntk",)].at[outs[0] * self.slots[("ntk",)].cols + outs[1]]
-        self.blocks.append(SumOfProducts(("ntk",), own, (row[0], row[1][alive]), col, scale))
+        self.add(SumOfProducts(("ntk",), own, (row[0], row[1][alive]), col, scale), n, a, b)
 
     def _row_moment(self, u: str, v: str, li: Ints, rj: Ints) -> tuple[Key, Ints]:
         """E[row row']; rows of a scalar weight are scalars, whose product is taken."""
@@ -141,7 +142,7 @@ class Tape(Rules):
         """The product of two deterministic scalars, one of each run."""
         a, b = self.selves[0].scalar(key[1], li), self.selves[1].scalar(key[2], rj)
         factor = Factor(ex.mul(ex.Sym("a"), ex.Sym("b")), {"a": ("left", *a), "b": ("right", *b)}, {})
-        self.blocks.append(Product(key, own, (factor,), ()))
+        self.add(Product(key, own, (factor,), ()))
 
     # ------------------------------------------------------------ order
 

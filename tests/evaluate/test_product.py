@@ -1,0 +1,53 @@
+"""Tapes as products of rows and columns against the tape of all pairs of positions."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tensorprog
+from tensorprog.dataset import bind
+from tensorprog.evaluate.analytic import data_families
+from tensorprog.limit.analyse import analyse
+from tensorprog.limit.moments import Moments
+from tensorprog.tape.product import NotSeparable, product_tapes
+from tensorprog.tape.product_run import ProductRun
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NETS = [
+    ("cnn_global", (6, 5, 3)),
+    ("cnn_flatten", (6, 5, 3)),
+    ("cnn_circular", (6, 5, 3)),
+    ("cnn_strided", (8, 12, 3)),
+    ("myrtle", (8, 12, 3)),
+    ("wide_resnet", (8, 6, 3)),
+]
+
+
+@pytest.mark.parametrize(("name", "shape"), NETS)
+def test_products_are_the_tape_of_all_pairs(name: str, shape: tuple[int, ...]) -> None:
+    """Kernels of three images, two of them equal."""
+    net = tensorprog.load(EXAMPLES / f"{name}.tp")
+    x = np.random.default_rng(0).normal(size=(3, *shape))
+    x[2] = x[0]
+    group, limit = bind(net.program, x).groups[0], analyse(net.program)
+    tapes = product_tapes(limit, Moments(limit), (group.sizes, group.sizes), ("nngp", "ntk"))
+    data, i, j = data_families(limit, group), *(a.ravel() for a in np.indices((3, 3)))
+    single = ProductRun(tapes.left, (data, data), (np.arange(3), np.arange(3)))
+    single.execute()
+    run = ProductRun(tapes.cross, (data, data), (i, j), (single, single))
+    run.execute(tuple(tapes.keys.values()))
+    found = net.kernels(x)
+    for want, expected in (("nngp", found.nngp), ("ntk", found.ntk)):
+        key = tapes.keys[want]
+        values = run.values[key].reshape(-1, 9)[tapes.cross.slots(key)[0, 0]]
+        assert np.allclose(values.reshape(3, 3), expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", ["rnn", "mlp", "gcn"])
+def test_programs_without_two_groups_of_axes(name: str) -> None:
+    """One axis, none, and coefficients that mention both."""
+    program = tensorprog.load(EXAMPLES / f"{name}.tp").program
+    limit = analyse(program)
+    with pytest.raises(NotSeparable):
+        product_tapes(limit, Moments(limit), ({"T": 4, "d": 3, "V": 4}, {"T": 4, "d": 3, "V": 4}), ("nngp",))
