@@ -1,4 +1,4 @@
-"""Pictures: a kernel as a heat map, the convergence of simulations as a log-log plot."""
+"""Pictures: a kernel as a heat map, the convergence of simulations as a log-log plot, a training over time."""
 
 from __future__ import annotations
 
@@ -14,30 +14,85 @@ from tensorprog.verdict import NAMES, Validation
 
 if TYPE_CHECKING:
     from tensorprog.finite import Convergence
+    from tensorprog.training import Training
 
 SHOWN = 200
+FEW = 4
 
 
 def save_picture(
     path: Path, title: str, validation: Validation, kernel: tuple[str, NDArray[Any]] | None = None
 ) -> None:
     """Writes the picture at `path`; its suffix says the format.  Raises TensorProgError for an unknown one."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    kind = path.suffix.removeprefix(".") or "png"
     panels = 1 if kernel is None else 2
-    figure = Figure(figsize=(5 * panels, 4.2), layout="constrained")
-    known = FigureCanvasAgg(figure).get_supported_filetypes()
-    if kind not in known:
-        raise fail(f"cannot draw a picture of the type '{kind}'", hint=f"known types: {', '.join(known)}")
+    figure = _figure(path, 5 * panels)
     figure.suptitle(title)
     *first, last = figure.subplots(1, panels, squeeze=False)[0]
     if kernel is not None:
         _heat_map(figure, first[0], *kernel)
     _convergence(last, validation)
+    _save(figure, path)
+
+
+def save_training(path: Path, title: str, training: Training) -> None:
+    """Writes outputs over time beside both predictions, and the movement of the kernel; the suffix says the format."""
+    figure = _figure(path, 10)
+    figure.suptitle(title)
+    outputs, kernel = figure.subplots(1, 2)
+    _outputs(outputs, training)
+    _movement(kernel, training)
+    _save(figure, path)
+
+
+def _outputs(axes: Any, training: Training) -> None:
+    """A few of the outputs for training examples, which have a dot at their target, and for test examples."""
+    times, rows = training.schedule.times, training.outputs.shape[1]
+    shown = [*range(min(FEW, training.train)), *range(training.train, min(rows, training.train + FEW))]
+    for k, row in enumerate(shown):
+        color = f"C{k % 10}"
+        axes.plot(times, training.outputs[:, row], color=color, label="network" if k == 0 else None)
+        axes.plot(times, training.linearized[:, row], ":", color=color, label="its linearization" if k == 0 else None)
+        axes.plot(times, training.infinite[:, row], "--", color=color, label="infinite width" if k == 0 else None)
+        if row < training.train:
+            axes.plot(times[-1], training.targets[row], "o", color=color)
+    axes.set_xscale("symlog", linthresh=training.schedule.step)
+    axes.set_xlabel("time")
+    axes.set_ylabel("outputs (dots: targets)")
+    axes.legend()
+
+
+def _movement(axes: Any, training: Training) -> None:
+    moved, times = training.movement, training.schedule.times
+    axes.plot(times, training.losses, color="k", label="loss")
+    axes.plot(times[1:], moved.change[1:], label="relative change of the kernel")
+    axes.plot(times, moved.velocity, label="velocity of the kernel")
+    axes.plot(times, moved.alignment, label="alignment with the targets")
+    axes.plot(times, moved.label_alignment, label="label-gradient alignment")
+    axes.set_xscale("symlog", linthresh=training.schedule.step)
+    axes.set_yscale("log")
+    axes.set_xlabel("time")
+    axes.legend()
+
+
+def _figure(path: Path, width: float) -> Any:
+    """An empty figure of a format that can be written."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, 4.2), layout="constrained")
+    known = FigureCanvasAgg(figure).get_supported_filetypes()
+    if _kind(path) not in known:
+        raise fail(f"cannot draw a picture of the type '{_kind(path)}'", hint=f"known types: {', '.join(known)}")
+    return figure
+
+
+def _kind(path: Path) -> str:
+    return path.suffix.removeprefix(".") or "png"
+
+
+def _save(figure: Any, path: Path) -> None:
     with written_whole(path) as temporary:
-        figure.savefig(temporary, dpi=130, format=kind)
+        figure.savefig(temporary, dpi=130, format=_kind(path))
 
 
 def _heat_map(figure: Any, axes: Any, name: str, kernel: NDArray[Any]) -> None:

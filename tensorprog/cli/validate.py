@@ -10,33 +10,11 @@ import click
 
 from tensorprog.cli.data import HELP, read_or_draw
 from tensorprog.cli.options import accuracy_option, chosen, program_options
+from tensorprog.cli.widths import Widths
 from tensorprog.loading import load_file
 from tensorprog.verdict import NAMES
 
 EXAMPLES = 4
-
-
-class Widths(click.ParamType[tuple[int, ...]]):
-    """`64,128,256`, or `64..1024` for 64 and its doubles up to 1024."""
-
-    name = "widths"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        try:
-            widths = tuple(w for part in value.split(",") for w in _doubles(part))
-        except ValueError:
-            self.fail(f"{value!r} is not a list of whole numbers like 64,128,256 or a range like 64..1024", param, ctx)
-        if min(widths) < 1:
-            self.fail("widths must be positive", param, ctx)
-        return tuple(sorted(set(widths)))
-
-
-def _doubles(part: str) -> list[int]:
-    """The numbers of `64` or `64..1024`."""
-    first, dots, last = part.partition("..")
-    if not dots or int(first) < 1:
-        return [int(first)]
-    return [int(first) << k for k in range((int(last) // int(first)).bit_length())]
 
 
 def _claim(file: Path, params: Mapping[str, str]) -> Any:

@@ -207,6 +207,18 @@ def test_validate_against_another_limit(capsys, mlp, tmp_path):
     assert code == 2 and "[4, 4]" in err
 
 
+def test_train(capsys, mlp, tmp_path):
+    code, out, _ = call(capsys, "train", mlp, "--n", "8", "--test", "4", "--widths", "16..32", "--seeds", "2",
+                        "--steps", "5", "--plot", "t.svg", "--set", "phi=erf")
+    assert code == 0 and "width 32" in out and "off the infinite network" in out
+    assert "<svg" in (tmp_path / "t.svg").read_text()
+    code, out, _ = call(capsys, "train", mlp, "--data", "diabetes", "--n", "6", "--widths", "16", "--steps", "3",
+                        "--json", "--flow")
+    assert code == 0 and len(json.loads(out)["trainings"][0][0]["losses"]) == 4
+    code, _, err = call(capsys, "train", mlp, "--loss", "logistic", "--data", "diabetes", "--steps", "2")
+    assert code == 2 and "-1 and 1" in err
+
+
 def test_run(capsys, mlp, tmp_path):
     code, out, _ = call(capsys, "run", mlp, "--n", "90", "--seconds", "1", "--plot", "p.png")
     assert code in (0, 1) and "test accuracy" in out and "verdict" in out and "NNGP" in out
