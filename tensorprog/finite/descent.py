@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.finite.forward import Group, State, run
-from tensorprog.finite.gram import Entries, entries_of, gradient_gram
+from tensorprog.finite.gram import gradient_gram
+from tensorprog.finite.uses import Entries, entries_of
 from tensorprog.finite.weights import Array, Network
 from tensorprog.ir.expr import evaluate
 from tensorprog.ir.program import Differentiated
