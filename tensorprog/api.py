@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from tensorprog.dataset import Dataset, bind, check_pair
 from tensorprog.elaborate import Elaborated, elaborate
@@ -27,6 +27,7 @@ from tensorprog.report import Check, Derivation, describe, output_report
 
 if TYPE_CHECKING:  # these need numba and come on first use
     from tensorprog.evaluate import Kernels, Options
+    from tensorprog.finite import Network as Weights
     from tensorprog.predict.dynamics import Schedule
     from tensorprog.store import Written
     from tensorprog.training import Task, Training, TrainingStudy
@@ -35,6 +36,7 @@ if TYPE_CHECKING:  # these need numba and come on first use
 
 Array = NDArray[np.floating[Any]]
 Seeds = int | Sequence[int]
+Width = int | Mapping[str, int] | None
 Limits = tuple[NDArray[np.float64], NDArray[np.float64] | float]  # values and their standard errors
 Progress = Callable[[str, float], None]
 
@@ -236,20 +238,94 @@ class Network:
 
     # -------------------------------------------------------------- finite width
 
+    def weights(
+        self, x: Any = None, width: Width = None, seed: int = 0, dtype: DTypeLike = np.float32
+    ) -> Weights:
+        """One draw of all weights at finite width: `.values[name]` is [elements, rows, cols], elements of its axes.
+
+        Sizes that weights depend on are those of the data `x`.  `width` is that of the first width of the program,
+        others in their ratios, or {"n": 512, "m": 64} for all (default: as the file says).
+        """
+        from tensorprog.finite import draw
+
+        data = bind(self.program, x)
+        return draw(self.program, data.sizes(), self._widths(width, data), seed, _float_type(dtype))
+
+    def empirical(
+        self,
+        x: Any = None,
+        weights: Weights | None = None,
+        output: str | None = None,
+        *,
+        want: tuple[str, ...] = ("nngp", "ntk"),
+        memory: str | int | None = None,
+    ) -> Draw:
+        """Outputs and both empirical kernels of the network with these weights (default: one draw).
+
+            ntk  = sum over weights W of lr(W) <d f / d W, d f' / d W>
+            nngp = covariance of the outputs given all but the readout weights
+
+        Kernels have the shape of `nngp` and `ntk`, [N, N] or [N, B, N, B]; the precision is that of the weights.
+        With `memory` ("500MB", or bytes) examples are run in blocks, so that arrays take no more at any time.
+        Raises TensorProgError for data that does not fit the weights, and for too little memory.
+        """
+        from tensorprog.validation import measured
+
+        data = bind(self.program, x)
+        chosen = self.output(output)
+        found = measured(self.program, chosen.name, data, weights or self.weights(x), want, _bytes(memory))
+        rows = _rows(self.program, chosen, data).shape
+
+        def view(k: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+            return None if k is None else k.reshape(rows + rows)
+
+        return replace(found, outputs=found.outputs.reshape(rows + found.outputs.shape[1:]), nngp=view(found.nngp),
+                       ntk=view(found.ntk))
+
     def simulate(
-        self, x: Any = None, width: int | None = None, seeds: Seeds = 1, output: str | None = None
+        self,
+        x: Any = None,
+        width: Width = None,
+        seeds: Seeds = 1,
+        output: str | None = None,
+        *,
+        want: tuple[str, ...] = ("nngp", "ntk"),
+        dtype: DTypeLike = np.float32,
+        memory: str | int | None = None,
     ) -> tuple[Draw, ...]:
         """Networks of finite width, one per seed: outputs and both empirical kernels, as matrices over rows.
 
-        `width` is that of the first width of the program (default: as the file says), others in their ratios;
-        `seeds` are seeds, or how many.
+        `width` and `dtype` as for `weights`, `memory` as for `empirical` and shared by the threads, which take a seed
+        each; `seeds` are seeds, or how many.  `want=()` leaves the kernels out.
         """
-        from tensorprog.validation import draw
+        from tensorprog.finite import draw
+        from tensorprog.finite.threads import parallel, workers
+        from tensorprog.validation import measured
 
         data = bind(self.program, x)
-        chosen = self._width(width)
-        name = self.output(output).name
-        return tuple(draw(self.program, name, data, chosen, seed) for seed in _seeds(seeds))
+        name, widths, kind = self.output(output).name, self._widths(width, data), _float_type(dtype)
+        chosen, limit = _seeds(seeds), _bytes(memory)
+        share = None if limit is None else limit // min(workers(), len(chosen))
+
+        def one(seed: int) -> Draw:
+            return measured(self.program, name, data, draw(self.program, data.sizes(), widths, seed, kind), want, share)
+
+        return tuple(parallel(one, chosen))
+
+    def _widths(self, width: Width, data: Dataset) -> dict[str, int]:
+        from tensorprog.finite import widths_at
+
+        names = [w.name for w in self.program.widths]
+        if isinstance(width, Mapping):
+            if set(width) != set(names):
+                raise fail(f"widths are given for {', '.join(map(str, width)) or 'nothing'}", self.program.span,
+                           f"the widths of the program are {', '.join(names) or 'none'}")
+            found = {name: int(width[name]) for name in names}
+        else:
+            found = widths_at(self.program, self._width(width), data.sizes())
+        if any(n < 1 for n in found.values()):
+            raise fail(f"a width must be at least 1, not {min(found.values())}")
+        return found
 
     def _width(self, width: int | None) -> int:
         if width is not None:
@@ -429,6 +505,19 @@ def _check_finite(kernels: Kernels, output: Output) -> None:
         if k is not None and not np.isfinite(k).all():
             raise fail(f"the {name} of '{output.name}' is not finite: an expectation overflows, or does not exist",
                        output.span, "look for a nonlinearity that grows fast, and for very large data or variances")
+
+
+def _float_type(dtype: DTypeLike) -> np.dtype[Any]:
+    kind = np.dtype(dtype)
+    if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise fail(f"networks are simulated in float32 or float64, not {kind}")
+    return kind
+
+
+def _bytes(memory: str | int | None) -> int | None:
+    from tensorprog.store.plan import parse_size
+
+    return None if memory is None else parse_size(memory)
 
 
 def _seeds(seeds: Seeds) -> Sequence[int]:

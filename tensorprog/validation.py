@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from tensorprog.autodiff import differentiate
 from tensorprog.dataset import Dataset
 from tensorprog.errors import TensorProgError
-from tensorprog.finite import Group, Simulation, convergence, simulate, widths_at
+from tensorprog.finite import Group, Network, Simulation, convergence, measure, widths_at
+from tensorprog.finite import draw as draw_weights
 from tensorprog.finite.convergence import LEVEL
 from tensorprog.finite.law import law
 from tensorprog.finite.readout import readout_weights
@@ -117,14 +118,25 @@ def draw(
 
     Raises TensorProgError where simulation does.
     """
+    return measured(program, output, data, draw_weights(program, data.sizes(),
+                                                        widths_at(program, width, data.sizes()), seed), want)
+
+
+def measured(
+    program: Program, output: str, data: Dataset, network: Network, want: Sequence[str] = ("nngp", "ntk"),
+    memory: int | None = None,
+) -> Draw:
+    """Outputs and kernels of one network, holding at most `memory` bytes of arrays at once.
+
+    Raises TensorProgError where simulation does.
+    """
     groups = [Group(g.sizes, g.batch) for g in data.groups]
-    widths = widths_at(program, width, data.sizes())
     if program.var(program.output(output).var).dim is not None:
-        return _vector_draw(simulate(program, groups, widths, seed), output, data)
+        return _vector_draw(measure(program, network, groups, memory), output, data)
     if not {"nngp", "ntk"} & set(want):
-        return _plain_draw(simulate(program, groups, widths, seed), output, data)
+        return _plain_draw(measure(program, network, groups, memory), output, data)
     readout = readout_weights(program, output)
-    result = simulate(_simulated(program, output, readout, "ntk" in want), groups, widths, seed)
+    result = measure(_simulated(program, output, readout, "ntk" in want), network, groups, memory)
     outputs = np.concatenate([np.asarray(a, dtype=np.float64).ravel() for a in result.outputs[output]])
     order = row_order(result.rows, data)
     nngp = np.outer(outputs, outputs) if not readout else _conditional(result, program, readout)

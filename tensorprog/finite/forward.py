@@ -67,7 +67,7 @@ def run(program: Program, network: Network, group: Group, keep: Collection[str] 
     """`forward` with its indices and in the layout of this module, [elements, examples, dim]."""
     names = {i.var.name for i in program.instrs} if keep is None else set(keep)
     state = State(plan(needed(program, names), {**network.env, **group.sizes}), network, group)
-    for step, dying in zip(state.plan.steps, _last_uses(state.plan.steps, names), strict=True):
+    for step, dying in zip(state.plan.steps, last_uses(state.plan.steps, names), strict=True):
         state.store(step, compute(step, state))
         for name in dying:
             state.values.pop(name, None)
@@ -86,8 +86,8 @@ def needed(program: Program, keep: Collection[str]) -> Program:
     return replace(program, instrs=tuple(i for i in program.instrs if i.var.name in seen))
 
 
-def _last_uses(steps: tuple[Step, ...], keep: Collection[str]) -> list[list[str]]:
-    """After each step, the families that are dead."""
+def last_uses(steps: tuple[Step, ...], keep: Collection[str]) -> list[list[str]]:
+    """After each step, the families that are dead; those of `keep` never are."""
     last: dict[str, int] = {}
     for k, step in enumerate(steps):
         for name in (step.instr.var.name, *operands(step.instr.op)):

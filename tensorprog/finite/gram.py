@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import final
 
 import numpy as np
@@ -23,6 +23,7 @@ import numpy as np
 from tensorprog.finite.dyads import dyad_gram
 from tensorprog.finite.forward import State
 from tensorprog.finite.products import mix, take
+from tensorprog.finite.threads import parallel
 from tensorprog.finite.uses import Entries, Floats, Gather, Pattern, entries_of, pattern_of
 from tensorprog.finite.weights import Array
 from tensorprog.ir.program import Use
@@ -35,11 +36,13 @@ PASS = 40
 """Multiplications in a matrix product that take the time of one number of an array of products."""
 
 
-def gradient_gram(uses: Sequence[Use], states: Sequence[State], firsts: Sequence[int], samples: int) -> Floats:
+def gradient_gram(
+    uses: Sequence[Use], states: Sequence[State], firsts: Sequence[int], samples: int, chunk: int = CHUNK
+) -> Floats:
     """G[a, b] = <d f_a / d W, d f_b / d W> over all elements of one weight W, [samples, samples].
 
     Samples are the pairs (example, output element); those of group g are numbered from `firsts[g]`,
-    example by example.
+    example by example.  About three times `chunk` numbers are held at once.
     """
     entries = [entries_of(use, state, first) for use in uses for state, first in zip(states, firsts, strict=True)]
     patterns = [pattern_of(e) for e in entries]
@@ -47,10 +50,10 @@ def gradient_gram(uses: Sequence[Use], states: Sequence[State], firsts: Sequence
     if len(uses) > 1 or len(sides) < len(entries):
         return dyad_gram(entries, samples)
     if all(s.single for s in sides):
-        return _concatenated(sides, samples)
+        return _concatenated(sides, samples, chunk)
     if sum(s.pair_cost for s in sides) <= sum(s.sum_cost for s in sides):
-        return _paired(sides, samples)
-    return _summed(sides, samples)
+        return _paired(sides, samples, chunk)
+    return _summed(sides, samples, chunk)
 
 
 @final
@@ -114,12 +117,12 @@ class Side:
 # ---------------------------------------------------------------- vectors that are met once
 
 
-def _concatenated(sides: Sequence[Side], samples: int) -> Floats:
+def _concatenated(sides: Sequence[Side], samples: int, chunk: int) -> Floats:
     """The gradient is the rows themselves."""
     gram = np.zeros((samples, samples))
     elements = sorted({g.element for s in sides for g in s.pattern.gathers})
     n1 = sides[0].dims[0]
-    width = max(1, CHUNK // (samples * n1))
+    width = max(1, chunk // (samples * n1))
     for a in range(0, len(elements), width):
         part = elements[a : a + width]
         gradients = np.zeros((samples, len(part), n1), dtype=sides[0].row_family.dtype)
@@ -139,7 +142,7 @@ def _concatenated(sides: Sequence[Side], samples: int) -> Floats:
 # ---------------------------------------------------------------- by pairs
 
 
-def _paired(sides: Sequence[Side], samples: int) -> Floats:
+def _paired(sides: Sequence[Side], samples: int, chunk: int) -> Floats:
     """Sums over pairs of uses of the products of inner products, one weight element after the other."""
     gram = np.zeros((samples, samples))
     for k, left in enumerate(sides):
@@ -147,14 +150,14 @@ def _paired(sides: Sequence[Side], samples: int) -> Floats:
             others = {g.element: g for g in right.pattern.gathers}
             for g in left.pattern.gathers:
                 if g.element in others:
-                    _add_pairs(gram, (left, g), (right, others[g.element]))
+                    _add_pairs(gram, (left, g), (right, others[g.element]), chunk)
     return gram
 
 
-def _add_pairs(gram: Floats, left: tuple[Side, Gather], right: tuple[Side, Gather]) -> None:
+def _add_pairs(gram: Floats, left: tuple[Side, Gather], right: tuple[Side, Gather], chunk: int) -> None:
     """Adds the block of two groups, and the transposed one."""
     (s, g), (t, h) = left, right
-    size = max(1, CHUNK // max(1, s.examples * len(s.pattern.rows) * t.examples * h.at.size * len(t.pattern.rows)))
+    size = max(1, chunk // max(1, s.examples * len(s.pattern.rows) * t.examples * h.at.size * len(t.pattern.rows)))
     if size >= len(g.at):
         block = _pair_block(_vectors(s, g, slice(None)), None if s is t else _vectors(t, h, slice(None)))
     else:
@@ -207,16 +210,15 @@ def _inner(left: Array, right: Array) -> Array:
 # ---------------------------------------------------------------- by sums
 
 
-def _summed(sides: Sequence[Side], samples: int) -> Floats:
+def _summed(sides: Sequence[Side], samples: int, chunk: int) -> Floats:
     """Adds up the dyads of every sample, for some columns of some weight elements at a time."""
     n1, n2 = sides[0].dims
     gram = np.zeros((samples, samples))
     elements = sorted({g.element for s in sides for g in s.pattern.gathers})
-    for part, cols in _tiles(elements, n2, max(1, CHUNK // (samples * n1))):
+    for part, cols in _tiles(elements, n2, max(1, chunk // (samples * n1))):
         width = len(range(*cols.indices(n2)))
         gradients = np.zeros((samples, n1, len(part) * width), dtype=sides[0].row_family.dtype)
-        for s in sides:
-            _add_up(s, part, cols, gradients)
+        parallel(partial(_add_up, elements=part, cols=cols, gradients=gradients, chunk=chunk // 2), sides)
         flat = gradients.reshape(samples, -1)
         gram += flat @ flat.T
     return gram
@@ -234,11 +236,11 @@ def _tiles(elements: list[int], n2: int, width: int) -> Iterator[tuple[list[int]
             yield [k], slice(a, min(n2, a + width))
 
 
-def _add_up(s: Side, elements: list[int], cols: slice, gradients: Array) -> None:
+def _add_up(s: Side, elements: list[int], cols: slice, gradients: Array, chunk: int) -> None:
     """gradients[sample] = rows.T @ columns for all samples of a group, a few examples at a time."""
     mine = [(elements.index(g.element), g) for g in s.pattern.gathers if g.element in elements]
     rows, width = s.pattern.rows.shape[1], gradients.shape[-1] // len(elements)
-    size = min(s.examples, max(1, CHUNK // (2 * rows * gradients.shape[-1])))
+    size = min(s.examples, max(1, chunk // (2 * rows * gradients.shape[-1])))
     shared = all(len(g.cols) == 1 for _, g in mine)
     for a in range(0, s.examples, size):
         examples = slice(a, min(s.examples, a + size))

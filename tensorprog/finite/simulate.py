@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from tensorprog.finite.forward import Group, State, run
-from tensorprog.finite.gram import gradient_gram
+from tensorprog.finite.forward import Group
+from tensorprog.finite.runs import Runs, run_all
 from tensorprog.finite.weights import Array, Network, draw
 from tensorprog.ir.expr import evaluate
 from tensorprog.ir.program import Differentiated, Program
@@ -45,38 +45,58 @@ def simulate(
     widths: Mapping[str, int],
     seed: int,
     dtype: DTypeLike = np.float32,
+    memory: int | None = None,
 ) -> Simulation:
-    """Runs all groups of examples through the same weights.
+    """Draws a network and runs all groups of examples through it; see `measure`.
 
     Weights are drawn at the largest value of every size over the groups (of two sequence lengths the
-    longer one), so that ragged examples share them.  The kernel of a `Differentiated` program is
+    longer one), so that ragged examples share them.  Raises TensorProgError as `draw` and `measure` do.
+    """
+    program = what.program if isinstance(what, Differentiated) else what
+    sizes = {name: max(g.sizes[name] for g in groups) for name in groups[0].sizes}
+    return measure(what, draw(program, sizes, widths, seed, dtype), groups, memory)
+
+
+def measure(
+    what: Program | Differentiated, network: Network, groups: Sequence[Group], memory: int | None = None
+) -> Simulation:
+    """Runs all groups of examples through one network.  The kernel of a `Differentiated` program is
 
         ntk = sum over weights W of lr(W) * <d f / d W, d f' / d W>
 
-    with the learning rates evaluated at these widths.  Raises TensorProgError as `draw` and `forward` do.
+    with the learning rates evaluated at these sizes and widths.  Arrays of at most `memory` bytes are held at once,
+    weights and results included: examples that do not fit are run in blocks, two of them at a time, so that a block is
+    run once for every other one.  Raises TensorProgError as `forward` does, and for too little memory.
     """
     program = what.program if isinstance(what, Differentiated) else what
     uses = what.uses if isinstance(what, Differentiated) else ()
-    sizes = {name: max(g.sizes[name] for g in groups) for name in groups[0].sizes}
-    network = draw(program, sizes, widths, seed, dtype)
     keep = {o.var for o in program.outputs} | {u.row for u in uses} | {u.col for u in uses if u.col is not None}
-    states = [run(program, network, g, keep) for g in groups]
-    outputs = {o.name: tuple(np.swapaxes(s.values[o.var], 0, 1) for s in states) for o in program.outputs}
+    rows = _rows(what, network, groups) if isinstance(what, Differentiated) else np.zeros((0, 3), dtype=np.int64)
+    outputs, grams = run_all(Runs(program, uses, network, keep), groups, len(rows), memory)
+    found = {name: tuple(_regrouped(parts, groups)) for name, parts in outputs.items()}
     if not isinstance(what, Differentiated):
-        return Simulation(network, outputs, None, {}, {}, np.zeros((0, 3), dtype=np.int64))
-    rows, firsts = _rows(what, states)
-    rates = {w: float(evaluate(program.weight(w).lr, network.env)) for w in dict.fromkeys(u.weight for u in uses)}
-    grams = {w: gradient_gram([u for u in uses if u.weight == w], states, firsts, len(rows)) for w in rates}
+        return Simulation(network, found, None, {}, {}, rows)
+    rates = {w: float(evaluate(program.weight(w).lr, network.env)) for w in grams}
     ntk = sum((rate * grams[w] for w, rate in rates.items()), np.zeros((len(rows), len(rows))))
-    return Simulation(network, outputs, ntk, grams, rates, rows)
+    return Simulation(network, found, ntk, grams, rates, rows)
 
 
-def _rows(what: Differentiated, states: Sequence[State]) -> tuple[NDArray[np.int64], list[int]]:
-    """Group, example and output element of every row of the kernel, and where each group begins."""
+def _rows(what: Differentiated, network: Network, groups: Sequence[Group]) -> NDArray[np.int64]:
+    """Group, example and output element of every row of the kernel."""
     axes = what.program.var(what.program.output(what.output).var).axes
     blocks = []
-    for g, state in enumerate(states):
-        examples, elements = np.indices((state.group.examples, count(axes, state.env))).reshape(2, -1)
-        blocks.append(np.stack([np.full(len(examples), g), examples, elements], axis=1))
-    starts = np.cumsum([0] + [len(b) for b in blocks[:-1]])
-    return np.concatenate(blocks), [int(s) for s in starts]
+    for g, group in enumerate(groups):
+        elements = count(axes, {**network.env, **group.sizes})
+        examples, outputs = np.indices((group.examples, elements)).reshape(2, -1)
+        blocks.append(np.stack([np.full(len(examples), g), examples, outputs], axis=1))
+    return np.concatenate(blocks)
+
+
+def _regrouped(parts: list[Array], groups: Sequence[Group]) -> Iterator[Array]:
+    """The parts of every group in one array."""
+    waiting = iter(parts)
+    for group in groups:
+        mine: list[Array] = []
+        while sum(map(len, mine)) < group.examples:
+            mine.append(next(waiting))
+        yield mine[0] if len(mine) == 1 else np.concatenate(mine)
