@@ -26,7 +26,7 @@ from tensorprog.limit.analyse import choose_output
 from tensorprog.report import Check, Derivation, describe, output_report
 
 if TYPE_CHECKING:  # these need numba and come on first use
-    from tensorprog.evaluate import Kernels, Options
+    from tensorprog.evaluate import Derived, Kernels, Options
     from tensorprog.finite import Network as Weights
     from tensorprog.predict.dynamics import Schedule
     from tensorprog.store import Written
@@ -75,6 +75,7 @@ class Network:
 
     elaborated: Elaborated
     _limits: dict[str, Limit] = field(default_factory=dict, compare=False)
+    _derived: dict[str, Derived] = field(default_factory=dict, compare=False)
 
     @property
     def program(self) -> Program:
@@ -92,6 +93,19 @@ class Network:
         if name not in self._limits:
             self._limits[name] = analyse(self.program, name)
         return self._limits[name]
+
+    def _derivations(self, output: str | None) -> Derived:
+        """What was derived for the kernels of an output, which the next call needs again."""
+        from tensorprog.evaluate import Derived
+
+        name = self.output(output).name
+        if name not in self._derived:
+            self._derived[name] = Derived(self.limit(name))
+        return self._derived[name]
+
+    def __reduce__(self) -> tuple[type[Network], tuple[Elaborated]]:
+        """Copies derive anew."""
+        return Network, (self.elaborated,)
 
     def output(self, name: str | None = None) -> Output:
         """The output of that name; the only one when no name is given."""
@@ -156,7 +170,7 @@ class Network:
         left, right = self._bind(x1, x2)
         rows = [_rows(self.program, self.output(output), d) for d in (left, right or left)]
         check_memory(rows[0].total * rows[1].total, len(want))
-        kernels = evaluate(self.limit(output), left, right, options)
+        kernels = evaluate(self._derivations(output), left, right, options)
         _check_finite(kernels, self.output(output))
         single = _is_single(x1) and (x2 is None or _is_single(x2))
         return _shaped(kernels, rows[0].shape + rows[1].shape, np.float32 if single else np.float64)
@@ -475,7 +489,7 @@ class Network:
         from tensorprog.evaluate import Options, evaluate
 
         options = Options(accuracy=accuracy, progress=progress)
-        kernels = evaluate(self.limit(output), bind(self.program, x), None, options)
+        kernels = evaluate(self._derivations(output), bind(self.program, x), None, options)
         for kind, k, se in (("nngp", kernels.nngp, kernels.nngp_se), ("ntk", kernels.ntk, kernels.ntk_se)):
             if k is not None:
                 found[kind] = (k, 0.0 if se is None else se)

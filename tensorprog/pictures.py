@@ -13,7 +13,7 @@ from tensorprog.files import written_whole
 from tensorprog.verdict import NAMES, Validation
 
 if TYPE_CHECKING:
-    from tensorprog.finite import Convergence
+    from tensorprog.finite.convergence import Convergence
     from tensorprog.training import Training
 
 SHOWN = 200

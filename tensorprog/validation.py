@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from tensorprog.autodiff import differentiate
 from tensorprog.dataset import Dataset
 from tensorprog.errors import TensorProgError
-from tensorprog.finite import Group, Network, Simulation, convergence, measure, widths_at
+from tensorprog.finite import Group, Network, Simulation, measure, widths_at
 from tensorprog.finite import draw as draw_weights
-from tensorprog.finite.convergence import LEVEL
+from tensorprog.finite.convergence import LEVEL, convergence
 from tensorprog.finite.law import law
 from tensorprog.finite.readout import readout_weights
 from tensorprog.ir.expr import ONE, ZERO, evaluate

@@ -34,6 +34,9 @@ Ints = NDArray[np.int64]
 WASTE = 0.05
 """The part of slots that may be found zero without asking again for the rest alone."""
 
+KEPT = 1 << 20
+"""The slots of all tapes that are kept for the next evaluation."""
+
 
 @final
 @dataclass(frozen=True)
@@ -54,6 +57,11 @@ class Cross:
     left: Single
     right: Single
     keys: Mapping[str, Key]
+
+    @property
+    def slots(self) -> int:
+        """The slots of all its tapes."""
+        return _slots(self.tape, (self.left.tape, self.right.tape))
 
     @cached_property
     def machine(self) -> Machine | None:
@@ -80,9 +88,20 @@ class Prepared:
     def cross(self, left: Group, right: Group) -> Cross:
         """The tapes for the sizes of two groups.  Raises Unservable where a moment needs sampling."""
         key = tuple(tuple(sorted(g.sizes.items())) for g in (left, right))
-        if key not in self._known:
-            self._known[key] = prepare(self.limit, self.moments, left, right, self.want)
-        return self._known[key]
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = prepare(self.limit, self.moments, left, right, self.want)
+            self._forget()
+        return found
+
+    def _forget(self) -> None:
+        """Tapes beyond what may be kept, the oldest ones."""
+        sizes = {key: cross.slots for key, cross in self._known.items()}
+        for key in list(sizes)[:-1]:
+            if sum(sizes.values()) <= KEPT:
+                return
+            self._known.pop(key, None)
+            del sizes[key]
 
 
 def prepare(limit: Limit, moments: Moments, left: Group, right: Group, want: Sequence[str]) -> Cross:

@@ -58,29 +58,51 @@ class Kernels:
     report: Report = field(default=Report(()))
 
 
-def evaluate(limit: Limit, left: Dataset, right: Dataset | None = None, options: Options | None = None) -> Kernels:
+@final
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """What evaluations of one limit have derived: formulas by tier, tapes by tier and kernels."""
+
+    limit: Limit
+    _moments: dict[str, Moments] = field(default_factory=dict)
+    _prepared: dict[tuple[str, tuple[str, ...]], analytic.Prepared] = field(default_factory=dict)
+
+    def prepared(self, tier: str, want: tuple[str, ...]) -> analytic.Prepared:
+        """The tapes of some kernels in a tier."""
+        if (tier, want) not in self._prepared:
+            moments = self._moments.setdefault(tier, Moments(self.limit, None if tier == "auto" else tier))
+            self._prepared[tier, want] = analytic.Prepared(self.limit, moments, want)
+        return self._prepared[tier, want]
+
+
+def evaluate(
+    derived: Derived, left: Dataset, right: Dataset | None = None, options: Options | None = None
+) -> Kernels:
     """The kernels between two data sets (or of one with itself).
 
     Raises TensorProgError when a kernel that is wanted does not exist or the wanted tier cannot serve it.
     """
-    options = options or Options()
+    options, limit = options or Options(), derived.limit
     want = wanted(limit, options.want)
     zero = tuple(w for w in want if is_zero(limit, w))
     if zero:
         rest = replace(options, want=tuple(w for w in want if w not in zero))
-        found = evaluate(limit, left, right, rest) if rest.want else Kernels(None, None)
+        found = evaluate(derived, left, right, rest) if rest.want else Kernels(None, None)
         shape = analytic.output_rows(limit, left), analytic.output_rows(limit, right or left)
         nngp, ntk = (np.zeros(shape) if w in zero else k for w, k in (("nngp", found.nngp), ("ntk", found.ntk)))
         return replace(found, nngp=nngp, ntk=ntk)
     with np.errstate(all="ignore"):  # what is not finite is told as an error
-        return _evaluate(limit, left, right, want, options)
+        return _evaluate(derived, left, right, want, options)
 
 
-def _evaluate(limit: Limit, left: Dataset, right: Dataset | None, want: tuple[str, ...], options: Options) -> Kernels:
+def _evaluate(
+    derived: Derived, left: Dataset, right: Dataset | None, want: tuple[str, ...], options: Options
+) -> Kernels:
     """The tiers in their order."""
+    limit = derived.limit
     if options.tier != "sampling":
         try:
-            return _analytic(limit, left, right, want, options)
+            return _analytic(derived, left, right, want, options)
         except Unservable as reason:
             if options.tier != "auto":
                 raise fail(
@@ -110,11 +132,12 @@ def wanted(limit: Limit, want: tuple[str, ...]) -> tuple[str, ...]:
     return want
 
 
-def _analytic(limit: Limit, left: Dataset, right: Dataset | None, want: tuple[str, ...], options: Options) -> Kernels:
-    inside = inner_randomness(limit)
+def _analytic(
+    derived: Derived, left: Dataset, right: Dataset | None, want: tuple[str, ...], options: Options
+) -> Kernels:
+    inside = inner_randomness(derived.limit)
     if inside:
         raise Unservable(f"'{inside[0]}' stays random inside the network")
-    moments = Moments(limit, None if options.tier == "auto" else options.tier)
 
     def progress(fraction: float) -> None:
         if options.progress is not None:
@@ -122,12 +145,12 @@ def _analytic(limit: Limit, left: Dataset, right: Dataset | None, want: tuple[st
 
     missing = ""
     try:
-        found, errors = analytic.kernels(analytic.Prepared(limit, moments, want), left, right, progress)
+        found, errors = analytic.kernels(derived.prepared(options.tier, want), left, right, progress)
     except TensorProgError as error:
         if want != ("nngp", "ntk"):
             raise
         missing = f"there is no NTK at equal examples: {error.diagnostics[0].message}"
-        found, errors = analytic.kernels(analytic.Prepared(limit, moments, ("nngp",)), left, right, progress)
+        found, errors = analytic.kernels(derived.prepared(options.tier, ("nngp",)), left, right, progress)
     rows = tuple(Row(describe(e), e.tier, error) for e, error in errors.values())
     return Kernels(found.get("nngp"), found.get("ntk"), report=Report(rows, missing))
 

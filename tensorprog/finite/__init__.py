@@ -1,9 +1,7 @@
 """Finite width: draw weights, run the program, compare with the limit."""
 
-from tensorprog.finite.convergence import Convergence, convergence
 from tensorprog.finite.forward import Group, forward
 from tensorprog.finite.simulate import Simulation, measure, simulate
 from tensorprog.finite.weights import Network, draw, widths_at
 
-__all__ = ["Convergence", "Group", "Network", "Simulation", "convergence", "draw", "forward", "measure", "simulate",
-           "widths_at"]
+__all__ = ["Group", "Network", "Simulation", "draw", "forward", "measure", "simulate", "widths_at"]

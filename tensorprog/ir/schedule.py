@@ -177,19 +177,20 @@ def _wavefronts(group: list[Instr], program: Program, sizes: Sizes) -> list[Step
 
 def levels(size: int, edges: list[tuple[Ints, Ints]]) -> Ints:
     """The length of the longest path to every node; -1 on and behind a cycle."""
-    from scipy.sparse import coo_matrix  # programs without loops do not need it
-
-    source = np.concatenate([e[0] for e in edges]) if edges else np.zeros(0, dtype=np.int64)
-    target = np.concatenate([e[1] for e in edges]) if edges else np.zeros(0, dtype=np.int64)
-    graph = coo_matrix((np.ones(len(source), dtype=np.int64), (source, target)), shape=(size, size)).tocsr()
-    missing = np.asarray(graph.sum(axis=0)).ravel()
+    none = np.zeros(0, dtype=np.int64)
+    source, target = (np.concatenate([none, *(e[k] for e in edges)]) for k in (0, 1))
+    target = target[np.argsort(source, kind="stable")]
+    outgoing = np.bincount(source, minlength=size)
+    start = np.cumsum(outgoing) - outgoing
+    missing = np.bincount(target, minlength=size)
     level = np.full(size, -1, dtype=np.int64)
     frontier, depth = np.flatnonzero(missing == 0), 0
     while len(frontier):
         level[frontier] = depth
-        reached = graph[frontier]
-        np.subtract.at(missing, reached.indices, reached.data)
-        candidates = distinct(reached.indices, size)
+        counts = outgoing[frontier]
+        reached = target[np.repeat(start[frontier] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())]
+        np.subtract.at(missing, reached, 1)
+        candidates = distinct(reached, size)
         frontier, depth = candidates[missing[candidates] == 0], depth + 1
     return level
 

@@ -248,8 +248,11 @@ def joined(blocks: Sequence[Any]) -> Any:
     return _over_arrays(np.concatenate, *blocks) if len(blocks) > 1 else blocks[0]
 
 
-def _is_record(x: Any) -> bool:
-    return isinstance(x, Mix | Factor | GroupValue | Product | DataGram | Constant | SumOfProducts | Forms)
+RECORDS: dict[type, tuple[str, ...]] = {
+    kind: tuple(f.name for f in fields(kind))
+    for kind in (Mix, Factor, GroupValue, Product, DataGram, Constant, SumOfProducts, Forms)
+}
+"""What is cut and joined field by field, with the names of the fields."""
 
 
 def _over_arrays(f: Callable[[list[Any]], Any], *xs: Any) -> Any:
@@ -261,8 +264,8 @@ def _over_arrays(f: Callable[[list[Any]], Any], *xs: Any) -> Any:
         return tuple(_over_arrays(f, *items) for items in zip(*xs, strict=True))
     if isinstance(first, dict):
         return {k: _over_arrays(f, *(x[k] for x in xs)) for k in first}
-    if _is_record(first):
-        return type(first)(*(_over_arrays(f, *(getattr(x, a.name) for x in xs)) for a in fields(first)))
+    if type(first) in RECORDS:
+        return type(first)(*(_over_arrays(f, *(getattr(x, a) for x in xs)) for a in RECORDS[type(first)]))
     return first
 
 
@@ -274,8 +277,8 @@ def _signature(x: Any) -> Hashable:
         return tuple(map(_signature, x))
     if isinstance(x, dict):
         return tuple((k, _signature(v)) for k, v in sorted(x.items()))
-    if _is_record(x):
-        return (type(x).__name__, *(_signature(getattr(x, a.name)) for a in fields(x)))
+    if type(x) in RECORDS:
+        return (type(x).__name__, *(_signature(getattr(x, a)) for a in RECORDS[type(x)]))
     if isinstance(x, str | float | Num | Sym | Op) or x is None:
         return x
     assert is_dataclass(x)

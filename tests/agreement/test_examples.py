@@ -9,7 +9,7 @@ import pytest
 
 import tensorprog
 from tensorprog.api import Network, is_number
-from tensorprog.finite import Convergence, convergence
+from tensorprog.finite.convergence import Convergence, convergence
 from tensorprog.limit import print_limit
 from tests.agreement.comparing import EXAMPLES, example_inputs
 

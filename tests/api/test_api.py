@@ -1,5 +1,6 @@
 """What a Python user gets from `tensorprog.load`."""
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -164,7 +165,7 @@ def test_validate_agrees_and_notices_a_wrong_limit(monkeypatch):
     assert abs(right.ntk.slope + 0.5) < 0.25
     other = tensorprog.load(MLP, sw=1.6)
     monkeypatch.setattr(type(net), "limit", lambda self, output=None: tensorprog.api.analyse(other.program, output))
-    assert net.validate(x, widths=(32, 64, 128, 256), seeds=24).verdict == "disagrees"
+    assert tensorprog.load(MLP).validate(x, widths=(32, 64, 128, 256), seeds=24).verdict == "disagrees"
 
 
 def test_check_and_derive():
@@ -215,3 +216,15 @@ def test_import_is_light():
     command, root = [sys.executable, "-c", code], Path(__file__).parents[2]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
     assert shown.stdout.strip() == ""
+
+
+def test_what_was_derived_serves_the_next_call(monkeypatch):
+    """Other data, other sizes of the same program, and copies: as from a fresh network."""
+    net = tensorprog.load(RNN)
+    data = [RNG.normal(size=(2, length, 3)) for length in (3, 5, 3)]
+    fresh = [tensorprog.load(RNN).ntk(x) for x in data]
+    for kept in (1 << 20, 1):
+        monkeypatch.setattr("tensorprog.evaluate.analytic.KEPT", kept)
+        for x, expected in zip(data, fresh, strict=True):
+            np.testing.assert_array_equal(net.ntk(x), expected)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(net)).ntk(data[2]), fresh[2])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tensorprog.finite import convergence
+from tensorprog.finite.convergence import convergence
 
 WIDTHS = (64, 128, 256, 512, 1024)
 

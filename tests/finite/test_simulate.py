@@ -8,7 +8,8 @@ import pytest
 from tensorprog.autodiff import differentiate
 from tensorprog.elaborate import elaborate
 from tensorprog.errors import Source
-from tensorprog.finite import Group, convergence, simulate
+from tensorprog.finite import Group, simulate
+from tensorprog.finite.convergence import convergence
 from tensorprog.finite.dyads import Dyads, pair_gram, summed_gram
 
 RELU = """
