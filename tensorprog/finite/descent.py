@@ -75,8 +75,8 @@ def _firsts(what: Differentiated, states: Sequence[State]) -> tuple[list[int], i
 
 def _descend(velocity: Array, e: Entries, slopes: Floats, rate: float) -> None:
     """Subtracts rate * sum of slope coef row (x) col from every element of one weight."""
-    examples, outputs = e.state.group.examples, count(e.use.domain[: len(e.use.out)], e.state.env)
-    at = slopes[e.first : e.first + examples * outputs].reshape(examples, outputs).T
+    examples = e.state.group.examples
+    at = slopes[e.first : e.first + examples * e.outputs].reshape(examples, e.outputs).T
     for k in np.unique(e.element):
         mine = np.flatnonzero(e.element == k)
         scale = (rate * e.coef[mine, None] * at[e.out[mine]]).astype(velocity.dtype)
