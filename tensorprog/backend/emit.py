@@ -1,7 +1,7 @@
-"""Instructions -> the source of a module that runs them over tiles of pairs of examples.
+"""Instructions -> the source of functions that run them over a tile of pairs of examples.
 
 One function per kind of instruction, with loops over entries, left examples and right examples (the innermost loop,
-which becomes vector instructions); `run` goes through the steps of a schedule for one tile after another.
+which becomes vector instructions); `driver` goes through the steps of a schedule for one tile after another.
 
     S [slots, TILE_ROWS, TILE_COLS]   the slots of the pairs of a tile       F [..]     not 0 where a value is in doubt
     L [rows, I], R [rows, J]          rows of the examples                   W [e]      the worst error of expectation e
@@ -57,19 +57,7 @@ TEMPLATES = {
     "ndtr": "special.ndtr({})",
 }
 
-HEAD = '''"""Generated from the equations of a limit."""
-
-import math
-
-import numpy as np
-from numba import njit
-
-from tensorprog.backend import special
-
-OPTIONS = {"error_model": "numpy", "nogil": True, "cache": True}
-'''
-
-READ = {"own": "S[{row}, i, j]", "left": "L[{row}, ii + i]", "right": "R[{row}, jj + j]"}
+READ = {"own": "S[{row}, i, j]", "left": "L[{row}, ii + i]", "right": "right_{row}[j]"}
 
 
 @final
@@ -85,20 +73,21 @@ class Kind:
 def combination_kind(forms: Sequence[Form], first: bool) -> Kind:
     """S[out] (+)= sum of terms, coef * operands each"""
     name = "_".join(["set" if first else "add", *("".join(w[0] for w in f) or "c" for f in forms)])
-    rows, early, sums = ["o"], [], []
+    rows, right, early, sums = ["o"], [], [], []
     for t, form in enumerate(forms):
         own = [f"r{len(rows) + k}" for k in range(len(form))]
         rows += own
         read = [(w, READ[w].format(row=r)) for w, r in zip(form, own, strict=True)]
         early.append(f"x{t} = {' * '.join([f'coef[k, {t}]', *(r for w, r in read if w == 'left')])}")
         sums.append(" * ".join([f"x{t}", *(r for w, r in read if w != "left")]))
+        right += [r for w, r in zip(form, own, strict=True) if w == "right"]
     body = f"""
 @njit(**OPTIONS)
 def {name}(S, F, W, L, R, ii, jj, ni, nj, index, coef, lo, hi):
     for k in range(lo, hi):
-{_columns(rows)}
+{_columns(rows, right)}
         for i in range(ni):
-{_lines(early, 12)}
+{lines_of(early, 12)}
             for j in range(nj):
                 S[o, i, j] {"=" if first else "+="} {" + ".join(sums)}
 """
@@ -117,6 +106,7 @@ def expect_kind(expect: Expect, number: int, first_error: int) -> Kind:
         names[id(node)] = f"x{n}"
         line = f"x{n} = {READ[operand.where].format(row=f'r{n}')}"
         (early if operand.where == "left" else late).append(line)
+    right = [f"r{n}" for n, (_, operand) in enumerate(expect.known) if operand.where == "right"]
     roots = [*expect.values, *expect.errors]
     for t, node in enumerate(ordered(roots, frozenset(names))):
         names[id(node)] = f"t{t}"
@@ -129,12 +119,12 @@ def expect_kind(expect: Expect, number: int, first_error: int) -> Kind:
 def {name}(S, F, W, L, R, ii, jj, ni, nj, index, coef, lo, hi):
     {" = ".join(worst)} = 0
     for k in range(lo, hi):
-{_columns(rows)}
+{_columns(rows, right)}
         for i in range(ni):
-{_lines(early, 12)}
+{lines_of(early, 12)}
             for j in range(nj):
-{_lines(late, 16)}
-{_lines([f"W[{first_error + n}] = max(W[{first_error + n}], special.number({w}))" for n, w in enumerate(worst)], 4)}
+{lines_of(late, 16)}
+{lines_of([f"W[{first_error + n}] = max(W[{first_error + n}], special.number({w}))" for n, w in enumerate(worst)], 4)}
 """
     return Kind(name, body, len(rows))
 
@@ -156,11 +146,14 @@ def _judged(expect: Expect, names: dict[int, str]) -> list[str]:
     return [*lines, f"F[i, j] += 0.0 if {good} else 1.0"]
 
 
-def _columns(names: Sequence[str]) -> str:
-    return _lines([f"{name} = index[k, {n}]" for n, name in enumerate(names)], 8)
+def _columns(names: Sequence[str], right: Sequence[str]) -> str:
+    """The index columns of an entry, and the rows of right examples among them as far as the tile goes."""
+    lines = [f"{name} = index[k, {n}]" for n, name in enumerate(names)]
+    return lines_of([*lines, *(f"right_{r} = R[{r}, jj : jj + nj]" for r in right)], 8)
 
 
-def _lines(lines: Sequence[str], indent: int) -> str:
+def lines_of(lines: Sequence[str], indent: int) -> str:
+    """Lines of source, indented."""
     return "\n".join(" " * indent + line for line in lines)
 
 
@@ -174,42 +167,3 @@ def _operand(value: Scalar, names: dict[int, str]) -> str:
     if isinstance(value, bool):
         return str(value)
     return {"inf": "math.inf", "-inf": "-math.inf", "nan": "math.nan"}.get(repr(value), f"({value!r})")
-
-
-def module(kinds: Sequence[Kind]) -> str:
-    """The source of the module: all kinds, and `run` over tiles."""
-    return HEAD + "\n".join(k.source for k in kinds) + _driver(kinds)
-
-
-def _driver(kinds: Sequence[Kind]) -> str:
-    arrays = ", ".join(f"index{n}, coef{n}" for n in range(len(kinds)))
-    arguments = "S, F, W, L, R, ii, jj, ni, nj"
-    choices = []
-    for n, kind in enumerate(kinds):
-        choices.append(f"{'if' if n == 0 else 'elif'} kind == {n}:")
-        choices.append(f"    {kind.name}({arguments}, index{n}, coef{n}, lo, hi)")
-    return f"""
-
-@njit(**OPTIONS)
-def run(S, F, W, L, R, steps, given, G, wanted, O, D, {arrays}):
-    rows, cols = D.shape
-    for ii in range(0, rows, S.shape[1]):
-        ni = min(S.shape[1], rows - ii)
-        for jj in range(0, cols, S.shape[2]):
-            nj = min(S.shape[2], cols - jj)
-            F[:] = 0.0
-            for g in range(len(given)):
-                for i in range(ni):
-                    for j in range(nj):
-                        S[given[g], i, j] = G[g, ii + i, jj + j]
-            for s in range(len(steps)):
-                kind, lo, hi = steps[s, 0], steps[s, 1], steps[s, 2]
-{_lines(choices, 16)}
-            for w in range(len(wanted)):
-                for i in range(ni):
-                    for j in range(nj):
-                        O[w, ii + i, jj + j] = S[wanted[w], i, j]
-            for i in range(ni):
-                for j in range(nj):
-                    D[ii + i, jj + j] = F[i, j]
-"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, final
@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 
 from tensorprog.backend.build import is_built, load
 from tensorprog.backend.combine import Combination, combined
-from tensorprog.backend.emit import Kind, combination_kind, expect_kind, module, series_kind
+from tensorprog.backend.driver import module
+from tensorprog.backend.emit import Kind, combination_kind, expect_kind, series_kind
 from tensorprog.backend.lower import Given, Lowered, lower
 from tensorprog.ir.schedule import levels
 from tensorprog.ir.tables import Ints
 from tensorprog.symbolic.expectation import Expectation
+from tensorprog.tape.asking import Slots
 from tensorprog.tape.blocks import Key
 from tensorprog.tape.execute import Run
 from tensorprog.tape.tape import Tape
 
 Floats = NDArray[np.float64]
-MEMORY = 1 << 29
-"""Bytes that data and results of one block take at most, whatever is allowed."""
 CACHE = 1 << 19
 """Bytes that the slots of a tile should take."""
 MOST_COLS = 128
@@ -32,15 +32,32 @@ MOST_COLS = 128
 
 @final
 @dataclass(frozen=True, slots=True)
+class Strip:
+    """Left examples `first` to `last` with the right ones from `start` on; above the diagonal only where `mirrored`.
+
+    given [numbers, strip, right examples] are the inner products of data; doubt [strip, right examples] is set where
+    a formula does not settle a pair.
+    """
+
+    first: int
+    last: int
+    start: int
+    mirrored: bool
+    given: Floats
+    doubt: NDArray[np.uint8]
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Machine:
-    """A compiled tape."""
+    """A compiled tape; `shown` are the slots [rows, cols] of each of its kernels."""
 
     lowered: Lowered
     source: str
     arrays: tuple[Any, ...]
     steps: Ints
     expectations: tuple[Expectation, ...]
-    wanted: Mapping[Key, Ints]
+    shown: tuple[Ints, ...]
 
     @property
     def is_built(self) -> bool:
@@ -52,47 +69,35 @@ class Machine:
         """The slots that are inner products of data."""
         return self.lowered.given
 
-    def side(self, memory: int) -> int:
-        """The largest block, in examples of a side, where data and results may take `memory` bytes."""
-        numbers = len(self.given) + sum(len(w) for w in self.wanted.values()) + 1
-        return int(max(1, min(1024, np.sqrt(min(memory, MEMORY) / (8 * numbers)))))
-
     def prepare(self, left: Run, right: Run) -> tuple[Floats, Floats]:
         """L and R for all examples of two runs."""
         return self.lowered.left.matrix(left, left.examples[0]), self.lowered.right.matrix(right, right.examples[0])
 
-    def values(
-        self, left: Floats, right: Floats, given: Floats
-    ) -> tuple[dict[Key, Floats], NDArray[np.bool_], Floats]:
-        """(values [slots, I, J] of the wanted keys, pairs in doubt [I, J], worst error of every expectation).
+    def strip(self, part: Strip, rows: tuple[Floats, Floats], kernels: Sequence[Floats]) -> tuple[bool, Floats]:
+        """Write the pairs of a strip into the kernels [I * rows, J * cols], where `rows` are L and R of all examples.
 
-        left [rows, I], right [rows', J], given [numbers, I, J].
+        Returns whether pairs are in doubt, and the worst error of every expectation.
         """
-        rows, cols = left.shape[1], right.shape[1]
-        out = np.concatenate(list(self.wanted.values()))
-        found, doubt = np.zeros((len(out), rows, cols)), np.zeros((rows, cols))
-        cuts = np.linspace(0, rows, workers(rows) + 1).astype(int)
-        parts = [
-            (found[:, a:b], doubt[a:b], np.ascontiguousarray(left[:, a:b]), given[:, a:b])
-            for a, b in zip(cuts, cuts[1:], strict=False)
-        ]
-        with ThreadPoolExecutor(len(parts)) as pool:
-            worst = list(pool.map(lambda p: self._strip(out, np.ascontiguousarray(right), *p), parts))
-        ends = np.cumsum([len(w) for w in self.wanted.values()])
-        split = {k: found[e - len(w) : e] for (k, w), e in zip(self.wanted.items(), ends, strict=True)}
-        return split, doubt > 0, np.max(worst, axis=0, initial=0.0)
+        cuts = np.linspace(part.first, part.last, 2 * workers(part.last - part.first) + 1).astype(int)
+        with ThreadPoolExecutor(workers(part.last - part.first)) as pool:
+            found = list(pool.map(lambda a, b: self._rows(part, a, b, rows, kernels), cuts[:-1], cuts[1:]))
+        return any(doubt for doubt, _ in found), np.max([w for _, w in found], axis=0, initial=0.0)
 
-    def _strip(  # noqa: PLR0913
-        self, out: Ints, right: Floats, found: Floats, doubt: Floats, left: Floats, given: Floats
-    ) -> Floats:
-        """Some rows of a block, in tiles; returns the worst errors."""
-        cols = min(MOST_COLS, right.shape[1])
-        rows = int(max(1, min(16, left.shape[1], CACHE // (8 * self.lowered.size * cols))))
-        slots, doubts = np.zeros((self.lowered.size, rows, cols)), np.zeros((rows, cols))
+    def _rows(
+        self, part: Strip, first: int, last: int, rows: tuple[Floats, Floats], kernels: Sequence[Floats]
+    ) -> tuple[int, Floats]:
+        """Some rows of a strip, in tiles."""
+        cols = min(MOST_COLS, rows[1].shape[1] - part.start)
+        high = int(max(1, min(16, last - first, CACHE // (8 * self.lowered.size * cols))))
+        slots, doubts = np.zeros((self.lowered.size, high, cols)), np.zeros((high, cols))
         worst: Floats = np.zeros(len(self.expectations))
-        at = np.array([g.out for g in self.given], dtype=np.int64)
-        load(self.source).run(slots, doubts, worst, left, right, self.steps, at, given, out, found, doubt, *self.arrays)
-        return worst
+        given = np.array([g.out for g in self.given], dtype=np.int64)
+        where = part.first, first, last, part.start, part.mirrored
+        shown = [x for k, at in zip(kernels, self.shown, strict=True) for x in (k, at)]
+        doubt = load(self.source).run(
+            slots, doubts, worst, *rows, self.steps, given, part.given, part.doubt, *where, *shown, *self.arrays
+        )
+        return doubt, worst
 
 
 def workers(rows: int) -> int:
@@ -103,10 +108,10 @@ def workers(rows: int) -> int:
 def compiled(tape: Tape, keys: Sequence[Key]) -> Machine:
     """The machine for the keys of a tape.  NotTraceable when an expectation has no scalar code."""
     lowered = lower(tape)
-    wanted = {k: lowered.start[k] + np.arange(tape.slots[k].size) for k in keys}
+    shown = tuple(_shown(lowered.start[k], tape.slots[k]) for k in keys)
     inputs = [o.rows for e in lowered.expects for _, o in e.known if o.where == "own"]
     inputs += [m.cross for m in lowered.mehlers]
-    kept = np.concatenate([*wanted.values(), *inputs])
+    kept = np.concatenate([*(at.ravel() for at in shown), *inputs])
     kinds: list[Kind] = []
     entries: list[tuple[int, Ints, Ints, Any]] = []  # (rank, out, index, coef) of every kind
     expectations: list[Expectation] = []
@@ -125,7 +130,12 @@ def compiled(tape: Tape, keys: Sequence[Key]) -> Machine:
         index = np.stack([c.out, *(r for rows in c.rows for r in rows)], axis=1)
         _collect(kinds, entries, combination_kind(c.forms, c.first), 1 if c.first else 2, c.out, index, c.coef)
     steps, arrays = _scheduled(entries, _levels(lowered, combinations))
-    return Machine(lowered, module(kinds), arrays, steps, tuple(expectations), wanted)
+    return Machine(lowered, module(kinds, len(keys)), arrays, steps, tuple(expectations), shown)
+
+
+def _shown(start: int, slots: Slots) -> Ints:
+    """[rows, cols]: where the entries of a key are; a slot that is zero is slot 0."""
+    return np.where(slots.at > 0, start + slots.at, 0).reshape(slots.rows, slots.cols)
 
 
 def _collect(  # noqa: PLR0913

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from tensorprog.backend.machine import Machine
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 WASTE = 0.05
 """The part of slots that may be found zero without asking again for the rest alone."""
 
@@ -142,19 +141,17 @@ def kernels(
     """The kernels between two data sets, or of one with itself, and the error estimates."""
     limit, want = prepared.limit, prepared.want
     outs = outputs(limit, left), outputs(limit, right or left)
-    result = {name: np.zeros((sum(outs[0].values()), sum(outs[1].values()))) for name in want}
     other, errors = right or left, Errors()
     pairs = [
         (g, h) for i, g in enumerate(left.groups) for j, h in enumerate(other.groups) if right is not None or j >= i
     ]
+    if len(pairs) == 1:  # all examples, in their order
+        return _group_kernels(prepared, *pairs[0], right is None, errors, progress), errors
+    result = {name: np.zeros((sum(outs[0].values()), sum(outs[1].values()))) for name in want}
     for done, (g, h) in enumerate(pairs):
-        step = _part_of(progress, done, len(pairs))
-        blocks = _group_kernels(prepared, g, h, right is None and g is h, errors, step)
+        blocks = _group_kernels(prepared, g, h, right is None and g is h, errors, _part_of(progress, done, len(pairs)))
+        rows, cols = _places(g, left, outs[0]), _places(h, other, outs[1])
         for name in want:
-            rows, cols = _places(g, left, outs[0]), _places(h, other, outs[1])
-            if len(pairs) == 1:  # all examples, in their order
-                result[name] = blocks[name]
-                continue
             result[name][np.ix_(rows, cols)] = blocks[name]
             if right is None and g is not h:
                 result[name][np.ix_(cols, rows)] = blocks[name].T
@@ -198,47 +195,13 @@ def _group_kernels(
     ]
     outs = cross.tape.slots[next(iter(cross.keys.values()))] if cross.keys else None
     assert outs is not None
-    result = {name: np.zeros((len(left), outs.rows, len(right), outs.cols)) for name in cross.keys}
+    shape = len(left) * outs.rows, len(right) * outs.cols
+    result = {name: np.empty(shape) for name in cross.keys}
     keys = tuple(cross.keys.values())
     pairs = Pairs(cross.tape, cross.blocks, keys, (data[0], data[1]), (selves[0], selves[1]), errors, prepared.memory)
-    values = evaluator(pairs, lambda: cross.machine, max(prepared.pairs, len(left) * len(right)))
-    tiles = _tiles(values.side, len(left), len(right), symmetric)
-    for n, (i, j) in enumerate(tiles):
-        found = values(i, j)
-        for name, key in cross.keys.items():
-            _write(result[name], found.get(key), cross.tape, key, i, j, symmetric)
-        progress((n + 1) / len(tiles))
-    return {name: k.reshape(k.shape[0] * k.shape[1], -1) for name, k in result.items()}
-
-
-def _write(
-    kernel: Floats,
-    values: Floats | None,
-    tape: Tape,
-    key: Key,
-    i: NDArray[np.int64],
-    j: NDArray[np.int64],
-    symmetric: bool,
-) -> None:
-    """The slots of a tile into the kernel, and into its mirror image."""
-    if values is None:
-        return
-    slots = tape.slots[key]
-    block = values[slots.at].reshape(slots.rows, slots.cols, len(i), len(j)).transpose(2, 0, 3, 1)
-    rows, cols = slice(i[0], i[-1] + 1), slice(j[0], j[-1] + 1)
-    mirrored = block.transpose(2, 3, 0, 1)
-    if symmetric and i[0] == j[0]:
-        kernel[rows, :, cols] = (block + mirrored) / 2
-        return
-    kernel[rows, :, cols] = block
-    if symmetric:
-        kernel[cols, :, rows] = mirrored
-
-
-def _tiles(side: int, rows: int, cols: int, symmetric: bool) -> list[tuple[Ints, Ints]]:
-    """Blocks of pairs of examples; one triangle where symmetric."""
-    cuts = [[np.arange(k, min(k + side, n)) for k in range(0, n, side)] for n in (rows, cols)]
-    return [(i, j) for i in cuts[0] for j in cuts[1] if not symmetric or j[0] >= i[0]]
+    chosen = evaluator(pairs, lambda: cross.machine, max(prepared.pairs, len(left) * len(right)))
+    chosen.fill([result[name] for name in cross.keys], symmetric, progress)
+    return result
 
 
 def run_single(single: Single, data: Mapping[str, Floats], examples: int, errors: Errors) -> Run:

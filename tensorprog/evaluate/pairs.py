@@ -1,7 +1,4 @@
-"""The slots of a cross tape for blocks of pairs of examples: by machine code, or by arrays where that is not worth it.
-
-Entries that machine code leaves in doubt (a formula that cancels, a special case) are computed by arrays.
-"""
+"""The kernels of a cross tape for all pairs of examples: by machine code, or by arrays where that is not worth it."""
 
 from __future__ import annotations
 
@@ -16,7 +13,6 @@ from tensorprog.backend.trace import NotTraceable
 from tensorprog.symbolic.expectation import Expected
 from tensorprog.tape.blocks import Block, Key
 from tensorprog.tape.execute import Run
-from tensorprog.tape.gram import gram
 from tensorprog.tape.tape import Tape
 
 if TYPE_CHECKING:
@@ -29,8 +25,6 @@ MEMORY = 1 << 30
 """Bytes that the slots of one block take at most, whatever is allowed."""
 WORTH = {True: 1 << 22, False: 1 << 26}
 """Slots of all pairs from which machine code pays: where it is on disk, and where it has to be made."""
-CONTEXT = 64
-"""So many pairs are computed beside those in doubt, for the scale by which errors are judged."""
 
 
 @final
@@ -48,24 +42,21 @@ class Pairs:
 
 
 class Evaluator(Protocol):
-    """Computes blocks of pairs."""
+    """Computes the kernels of all pairs."""
 
-    @property
-    def side(self) -> int:
-        """The largest block, in examples of a side."""
-
-    def __call__(self, i: Ints, j: Ints) -> dict[Key, Floats]:
-        """The slots [slots, I, J] of the wanted keys for left examples `i` and right examples `j`."""
+    def fill(self, kernels: Sequence[Floats], mirrored: bool, progress: Callable[[float], None]) -> None:
+        """Write the kernel [I * rows, J * cols] of each key; `mirrored` where both sides are the same examples."""
 
 
 def evaluator(pairs: Pairs, machine_code: Callable[[], Machine | None], count: int) -> Evaluator:
     """Machine code where it pays, for so many pairs of examples, and the formulas allow it."""
-    arrays = Interpreted(pairs)
     entries = pairs.tape.count * count
     machine = machine_code() if entries >= WORTH[True] else None
     if machine is None or entries < WORTH[machine.is_built]:
-        return arrays
-    return Compiled(pairs, machine, machine.prepare(*pairs.selves), _numbered(*pairs.data), arrays)
+        return Interpreted(pairs)
+    from tensorprog.evaluate.compiled import Compiled
+
+    return Compiled(pairs, machine)
 
 
 def machine_code(tape: Tape, keys: Sequence[Key]) -> Machine | None:
@@ -87,13 +78,41 @@ class Interpreted:
 
     @property
     def side(self) -> int:
-        """See `Evaluator`."""
+        """The largest block, in examples of a side."""
         memory = min(self.pairs.memory, MEMORY) / (8 * max(1, self.pairs.tape.count))
         return int(max(1, min(512, np.sqrt(memory))))
 
-    def __call__(self, i: Ints, j: Ints) -> dict[Key, Floats]:
+    def fill(self, kernels: Sequence[Floats], mirrored: bool, progress: Callable[[float], None]) -> None:
         """See `Evaluator`."""
-        return self._values(i, j, (len(i), len(j)))
+        counts = (run.examples[0] for run in self.pairs.selves)
+        cuts = [[np.arange(k, min(k + self.side, n)) for k in range(0, n, self.side)] for n in counts]
+        blocks = [(i, j) for i in cuts[0] for j in cuts[1] if not mirrored or j[0] >= i[0]]
+        for n, (i, j) in enumerate(blocks):
+            found = self._values(i, j, (len(i), len(j)))
+            for kernel, key in zip(kernels, self.pairs.keys, strict=True):
+                self._write(kernel, found.get(key), key, i, j, mirrored)
+            progress((n + 1) / len(blocks))
+
+    def _write(self, kernel: Floats, values: Floats | None, key: Key, i: Ints, j: Ints, mirrored: bool) -> None:
+        """The slots of a block into the kernel, and into its mirror image."""
+        block = self.shown(values, key, (len(i), len(j))).transpose(2, 0, 3, 1)
+        rows, cols = block.shape[1], block.shape[3]
+        whole = kernel.reshape(-1, rows, kernel.shape[1] // cols, cols)
+        at, across = slice(i[0], i[-1] + 1), slice(j[0], j[-1] + 1)
+        turned = block.transpose(2, 3, 0, 1)
+        if mirrored and i[0] == j[0]:
+            whole[at, :, across] = (block + turned) / 2
+            return
+        whole[at, :, across] = block
+        if mirrored:
+            whole[across, :, at] = turned
+
+    def shown(self, values: Floats | None, key: Key, examples: tuple[int, ...]) -> Floats:
+        """[rows, cols, ...]: the slots of a key at the output elements of both sides; none are zeros."""
+        slots = self.pairs.tape.slots[key]
+        if values is None:
+            return np.zeros((slots.rows, slots.cols, *examples))
+        return values[slots.at].reshape(slots.rows, slots.cols, *examples)
 
     def paired(self, i: Ints, j: Ints) -> dict[Key, Floats]:
         """The slots [slots, P] of the pairs (i[p], j[p])."""
@@ -106,63 +125,6 @@ class Interpreted:
         run = Run(p.tape, data, examples, selves, p.errors)
         run.execute(p.blocks, p.keys)
         return run.values
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """Blocks by machine code; `rows` are what it knows of the examples of both sides, `equal` their numbers."""
-
-    pairs: Pairs
-    machine: Machine
-    rows: tuple[Floats, Floats]
-    equal: tuple[Ints, Ints]
-    arrays: Interpreted
-
-    @property
-    def side(self) -> int:
-        """See `Evaluator`."""
-        return self.machine.side(self.pairs.memory)
-
-    def __call__(self, i: Ints, j: Ints) -> dict[Key, Floats]:
-        """See `Evaluator`."""
-        p = self.pairs
-        given = np.empty((len(self.machine.given), len(i), len(j)))
-        for k, g in enumerate(self.machine.given):
-            x, y = (p.data[s][g.names[s]][at, g.elements[s]] for s, at in enumerate((i, j)))
-            given[k] = gram(x, y)
-        rows = self.rows[0][:, i], self.rows[1][:, j]
-        values, doubt, worst = self.machine.values(*rows, given)
-        for e, error in zip(self.machine.expectations, worst, strict=True):
-            known = self.pairs.errors.get(id(e), (e, 0.0))[1]
-            self.pairs.errors[id(e)] = (e, max(known, float(error)))
-        doubt |= self.equal[0][i][:, None] == self.equal[1][j]
-        self._settle(values, i, j, np.flatnonzero(doubt))
-        return values
-
-    def _settle(self, values: dict[Key, Floats], i: Ints, j: Ints, doubt: Ints) -> None:
-        """Entries in doubt, by arrays; as many at a time as pairs in a block of theirs."""
-        context = np.arange(min(CONTEXT, len(i) * len(j)))
-        step = max(CONTEXT, self.arrays.side**2)
-        for start in range(0, len(doubt), step):
-            row, col = np.divmod(np.concatenate([doubt[start : start + step], context]), len(j))
-            better = self.arrays.paired(i[row], j[col])
-            for key, value in values.items():
-                value[:, row, col] = better.get(key, 0.0)
-
-
-def _numbered(left: Mapping[str, Floats], right: Mapping[str, Floats]) -> tuple[Ints, Ints]:
-    """Numbers of the examples of both sides: equal ones have the same.
-
-    The kernel at equal examples is that at correlation one, which rounding of two computations would miss.
-    """
-    known: dict[bytes, int] = {}
-    sides = [list(zip(*(x.reshape(len(x), -1) for _, x in sorted(d.items())), strict=True)) for d in (left, right)]
-    numbers = [
-        np.array([known.setdefault(b"".join(a.tobytes() for a in rows), len(known)) for rows in side], dtype=np.int64)
-        for side in sides
-    ]
-    return numbers[0], numbers[1]
 
 
 def part_of(run: Run, rows: Ints) -> Run:

@@ -6,11 +6,16 @@ square root.  A matrix product sums in another order than a norm; entries of equ
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+GOLDEN = 0.6180339887498949
 SHORT = 8
 """Sums of so few products differ by less than the tolerance of the covariance determinant, in whatever order."""
 
@@ -21,23 +26,86 @@ def row_products(x: Floats, y: Floats) -> Floats:
     return products
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class Gram:
+    """<x[i], y[j]> of arrays [N, d] and [M, d], block by block; at i[k], j[k] (i ascending) they are values[k]."""
+
+    x: Floats
+    y: Floats
+    i: Ints
+    j: Ints
+    values: Floats
+
+    def fill(self, out: Floats, rows: slice, cols: slice) -> None:
+        """Write the products of some rows of x and of y."""
+        np.matmul(self.x[rows], self.y[cols].T, out=out)
+        first, last = np.searchsorted(self.i, (rows.start, rows.stop))
+        inside = first + np.flatnonzero((self.j[first:last] >= cols.start) & (self.j[first:last] < cols.stop))
+        out[self.i[inside] - rows.start, self.j[inside] - cols.start] = self.values[inside]
+
+
+def gram_of(x: Floats, y: Floats) -> Gram:
+    """The inner products of the rows of x and of y, which may be the same array."""
+    if x.shape[1] <= SHORT:
+        none = np.zeros(0, dtype=np.int64)
+        return Gram(x, y, none, none, np.zeros(0))
+    prints = fingerprints(x), fingerprints(y)
+    i, j = equal_pairs(*numbered(prints, lambda side, k: _upright((x, y)[side][k]).tobytes(), x is y))
+    values = row_products(x, x)[i]
+    apart = np.flatnonzero((i != j) | (x is not y))
+    values[apart] *= _signs(x, i[apart]) * _signs(y, j[apart])
+    return Gram(x, y, i, j, values)
+
+
 def gram(x: Floats, y: Floats) -> Floats:
     """<x[i], y[j]> of arrays [N, d] and [M, d]: [N, M]."""
-    products: Floats = x @ y.T
-    if x.shape[1] > SHORT:
-        norms = row_products(x, x), row_products(y, y)
-        i, j = _equal(*norms)
-        for sign in (1.0, -1.0):
-            twin = (x[i] == sign * y[j]).all(axis=1)
-            products[i[twin], j[twin]] = sign * norms[0][i[twin]]
+    products = np.empty((len(x), len(y)))
+    gram_of(x, y).fill(products, slice(0, len(x)), slice(0, len(y)))
     return products
 
 
-def _equal(a: Floats, b: Floats) -> tuple[Ints, Ints]:
-    """The pairs (i, j) with a[i] = b[j] > 0."""
+def _signs(x: Floats, rows: Ints) -> Floats:
+    """Of the first number that is not 0, of some rows."""
+    unique, place = np.unique(rows, return_inverse=True)
+    chosen = x[unique]
+    signs: Floats = np.copysign(1.0, chosen[np.arange(len(unique)), np.argmax(chosen != 0, axis=1)])
+    return signs[place]
+
+
+def _upright(row: Floats) -> Floats:
+    """The row or its opposite, whose first number that is not 0 is positive; no zero has a sign."""
+    upright: Floats = row * np.copysign(1.0, row[np.argmax(row != 0)]) + 0.0
+    return upright
+
+
+def fingerprints(x: Floats) -> Floats:
+    """A number for every row of [N, d], equal where rows are equal or opposite, and hardly ever elsewhere."""
+    weights = 1.0 + np.modf(GOLDEN * np.arange(x.shape[1]))[0]
+    prints: Floats = np.einsum("kd,d->k", np.abs(np.ascontiguousarray(x)), weights)
+    return prints
+
+
+def numbered(prints: tuple[Floats, Floats], content: Callable[[int, int], bytes], same: bool) -> tuple[Ints, Ints]:
+    """Numbers of the rows of two sides: equal ones have the same.
+
+    `prints` are equal where rows are; `content(side, k)` is read where that does not tell rows apart.  Both sides are
+    the same where `same`.
+    """
+    sides = prints[:1] if same else prints
+    _, numbers, counts = np.unique(np.concatenate(sides), return_inverse=True, return_counts=True)
+    known: dict[bytes, int] = {}
+    for k in np.flatnonzero(counts[numbers] > 1):
+        side = int(k >= len(prints[0]))
+        numbers[k] = known.setdefault(content(side, int(k) - side * len(prints[0])), len(counts) + len(known))
+    return numbers[: len(prints[0])], numbers if same else numbers[len(prints[0]) :]
+
+
+def equal_pairs(a: Ints, b: Ints) -> tuple[Ints, Ints]:
+    """The pairs (i, j) with a[i] = b[j], i ascending."""
     order = np.argsort(b, kind="stable")
     low, high = (np.searchsorted(b[order], a, side=s) for s in ("left", "right"))
-    counts = np.where(a > 0, high - low, 0)
+    counts = high - low
     i = np.repeat(np.arange(len(a)), counts)
     within = np.arange(len(i)) - np.repeat(np.cumsum(counts) - counts, counts)
     return i, order[low[i] + within]

@@ -1,0 +1,122 @@
+"""Kernels by machine code, strip by strip.
+
+Entries that it leaves in doubt (a formula that cancels, a special case) are computed by arrays, and so are pairs of
+equal examples: their kernel is that at correlation one, which rounding of two computations would miss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from tensorprog.backend.machine import Machine, Strip
+from tensorprog.evaluate.pairs import Floats, Interpreted, Ints, Pairs
+from tensorprog.tape.gram import Gram, equal_pairs, fingerprints, gram_of, numbered
+
+STRIP = 1 << 24
+"""Bytes that the inner products of a strip take, so that they stay in the cache."""
+CONTEXT = 64
+"""So many pairs are computed beside those in doubt, for the scale by which errors are judged."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """All pairs by machine code."""
+
+    pairs: Pairs
+    machine: Machine
+
+    def fill(self, kernels: Sequence[Floats], mirrored: bool, progress: Callable[[float], None]) -> None:
+        """See `evaluate.pairs.Evaluator`."""
+        rows = self.machine.prepare(*self.pairs.selves)
+        grams = self._grams(mirrored)
+        left, right = (run.examples[0] for run in self.pairs.selves)
+        step = self._height(right)
+        doubtful = [self._equal(mirrored)]
+        for first in range(0, left, step):
+            strip = self._strip(grams, first, min(first + step, left), right, mirrored)
+            doubt, worst = self.machine.strip(strip, rows, kernels)
+            self._judge(worst)
+            if doubt:
+                i, j = np.nonzero(strip.doubt)
+                doubtful.append((i + first, j + strip.start))
+            progress(strip.last / left)
+        i, j = (np.concatenate(x) for x in zip(*doubtful, strict=True))
+        self._settle(kernels, i, j, mirrored)
+
+    def _height(self, cols: int) -> int:
+        """The number of left examples in a strip."""
+        numbers = max(1, len(self.machine.given))
+        return max(1, min(STRIP, self.pairs.memory) // (8 * numbers * cols))
+
+    def _grams(self, mirrored: bool) -> list[Gram]:
+        """The inner products of the data, one for each slot that is given."""
+        found = []
+        for g in self.machine.given:
+            x = np.ascontiguousarray(self.pairs.data[0][g.names[0]][:, g.elements[0]])
+            same = mirrored and g.names[0] == g.names[1] and g.elements[0] == g.elements[1]
+            y = x if same else np.ascontiguousarray(self.pairs.data[1][g.names[1]][:, g.elements[1]])
+            found.append(gram_of(x, y))
+        return found
+
+    def _strip(self, grams: Sequence[Gram], first: int, last: int, right: int, mirrored: bool) -> Strip:
+        start = first if mirrored else 0
+        shape = last - first, right - start
+        given = np.empty((len(grams), *shape))
+        for out, products in zip(given, grams, strict=True):
+            products.fill(out, slice(first, last), slice(start, right))
+        return Strip(first, last, start, mirrored, given, np.zeros(shape, dtype=np.uint8))
+
+    def _judge(self, worst: Floats) -> None:
+        """Keep the largest errors."""
+        for e, error in zip(self.machine.expectations, worst, strict=True):
+            known = self.pairs.errors.get(id(e), (e, 0.0))[1]
+            self.pairs.errors[id(e)] = (e, max(known, float(error)))
+
+    def _equal(self, mirrored: bool) -> tuple[Ints, Ints]:
+        """The pairs of equal examples; of two orders of a pair the first one, where mirrored."""
+        left, right = self.pairs.data
+        sides = (_flat(left), _flat(left if mirrored else right))
+        prints = _prints(sides[0]), _prints(sides[1])
+        numbers = numbered(prints, lambda s, k: b"".join((x[k] + 0.0).tobytes() for x in sides[s]), mirrored)
+        i, j = equal_pairs(*numbers)
+        once = (i <= j) | (not mirrored)
+        return i[once], j[once]
+
+    def _settle(self, kernels: Sequence[Floats], i: Ints, j: Ints, mirrored: bool) -> None:
+        """Write pairs in doubt, by arrays; as many at a time as there are pairs in a block of theirs."""
+        arrays = Interpreted(self.pairs)
+        left, right = (run.examples[0] for run in self.pairs.selves)
+        context = np.divmod(np.arange(min(CONTEXT, left * right)), right)
+        step = max(CONTEXT, arrays.side**2)
+        for start in range(0, len(i), step):
+            rows, cols = i[start : start + step], j[start : start + step]
+            found = arrays.paired(np.concatenate([rows, context[0]]), np.concatenate([cols, context[1]]))
+            for kernel, key in zip(kernels, self.pairs.keys, strict=True):
+                values = arrays.shown(found.get(key), key, (len(rows) + len(context[0]),))[..., : len(rows)]
+                _place(kernel, values, rows, cols, mirrored)
+
+
+def _place(kernel: Floats, values: Floats, i: Ints, j: Ints, mirrored: bool) -> None:
+    """Values [rows, cols, P] of pairs into a kernel and its mirror image; an example with itself is symmetric."""
+    rows, cols = values.shape[:2]
+    whole = kernel.reshape(-1, rows, kernel.shape[1] // cols, cols)
+    block = values.transpose(2, 0, 1)
+    if mirrored:
+        block = np.where((i == j)[:, None, None], (block + block.transpose(0, 2, 1)) / 2, block)
+        whole[j, :, i] = block.transpose(0, 2, 1)
+    whole[i, :, j] = block
+
+
+def _flat(data: Mapping[str, Floats]) -> list[Floats]:
+    """Families as one row for every example."""
+    return [x.reshape(len(x), -1) for _, x in sorted(data.items())]
+
+
+def _prints(families: Sequence[Floats]) -> Floats:
+    prints: Floats = np.sum([fingerprints(x) for x in families], axis=0)
+    return prints
