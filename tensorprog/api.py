@@ -28,9 +28,8 @@ from tensorprog.report import Check, Derivation, describe, output_report
 if TYPE_CHECKING:  # these need numba and come on first use
     from tensorprog.evaluate import Derived, Kernels, Options
     from tensorprog.finite import Network as Weights
-    from tensorprog.predict.dynamics import Schedule
     from tensorprog.store import Written
-    from tensorprog.training import Task, Training, TrainingStudy
+    from tensorprog.training import Training, TrainingStudy
     from tensorprog.validation import Draw
     from tensorprog.verdict import Validation
 
@@ -421,9 +420,9 @@ class Network:
         is the number of targets over the largest eigenvalue of the limiting NTK; descent is stable below twice that.
         Raises TensorProgError without an NTK, for targets that do not fit, and when training diverges.
         """
-        from tensorprog.training import train
+        from tensorprog.training import prepare, train
 
-        task, schedule = self._task(x, y, x_test, steps, step, loss, flow, output)
+        task, schedule = prepare(self, x, y, x_test, output, loss, steps, step, flow)
         return train(task, self._width(width), seed, schedule, progress)
 
     def train_study(
@@ -442,39 +441,12 @@ class Network:
         progress: Progress | None = None,
     ) -> TrainingStudy:
         """`train` at several widths, `seeds` networks each: how fast the deviations fall with the width."""
-        from tensorprog.training import train_study
+        from tensorprog.training import prepare, train_study
 
         if seeds < 1 or min(widths, default=0) < 1:
             raise fail("widths and seeds must be positive numbers")
-        task, schedule = self._task(x, y, x_test, steps, step, loss, flow, output)
+        task, schedule = prepare(self, x, y, x_test, output, loss, steps, step, flow)
         return train_study(task, widths, seeds, schedule, progress)
-
-    def _task(
-        self, x: Any, y: Any, x_test: Any, steps: int, step: float | None, loss: str, flow: bool, output: str | None
-    ) -> tuple[Task, Schedule]:
-        """What is to be learned, and how."""
-        from tensorprog.predict.dynamics import LOSSES, Schedule, check_targets
-        from tensorprog.training import Task, looks
-
-        if loss not in LOSSES:
-            raise fail(f"there is no loss '{loss}'", hint=f"losses: {', '.join(LOSSES)}")
-        if steps < 0 or (step is not None and not step > 0):
-            raise fail("steps and their size must be positive numbers")
-        name = self.output(output).name
-        data, test = self._bind(x, x_test)
-        rows = _rows(self.program, self.output(name), data).total
-        targets = np.asarray(y, dtype=np.float64).ravel()
-        if len(targets) != rows:
-            raise fail(f"{len(targets)} targets for {rows} outputs of '{name}'")
-        check_targets(LOSSES[loss], targets)
-        kernel = np.asarray(self.ntk(x, output=name), dtype=np.float64).reshape(rows, rows)
-        if step is None:
-            step = rows / float(np.linalg.eigvalsh(kernel)[-1])
-        if test is not None:
-            cross = np.asarray(self.ntk(x_test, x, output=name), dtype=np.float64).reshape(-1, rows)
-            kernel = np.concatenate([kernel, cross])
-        task = Task(self.program, name, data, test, targets, LOSSES[loss], kernel)
-        return task, Schedule(step, looks(steps), flow)
 
     def _limit_values(
         self, x: Any, output: str, accuracy: float | None = None, progress: Progress | None = None

@@ -13,13 +13,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.autodiff import differentiate
-from tensorprog.dataset import Dataset
+from tensorprog.dataset import Dataset, bind
 from tensorprog.errors import fail
 from tensorprog.finite import Group, draw, widths_at
 from tensorprog.finite.descent import (
@@ -31,11 +31,14 @@ from tensorprog.finite.descent import (
     weight_velocity,
 )
 from tensorprog.finite.rates import Estimate, log_slope
-from tensorprog.finite.weights import Network
+from tensorprog.finite.weights import Network as Weighted
 from tensorprog.ir.program import Differentiated, Program
 from tensorprog.ir.tables import count
-from tensorprog.predict.dynamics import Loss, Schedule, linear_dynamics
+from tensorprog.predict.dynamics import LOSSES, Loss, Schedule, check_targets, linear_dynamics
 from tensorprog.validation import row_order
+
+if TYPE_CHECKING:
+    from tensorprog.api import Network
 
 Floats = NDArray[np.float64]
 Progress = Callable[[str, float], None]
@@ -164,6 +167,31 @@ def looks(steps: int, number: int = 24) -> tuple[int, ...]:
     return tuple(sorted({0, *(round(k) for k in np.geomspace(1, steps, number))})) if steps else (0,)
 
 
+def prepare(
+    net: Network, x: Any, y: Any, x_test: Any, output: str | None, loss: str, steps: int, step: float | None, flow: bool
+) -> tuple[Task, Schedule]:
+    """What is to be learned, and how; see `Network.train`.  Raises TensorProgError for what does not fit."""
+    if loss not in LOSSES:
+        raise fail(f"there is no loss '{loss}'", hint=f"losses: {', '.join(LOSSES)}")
+    if steps < 0 or (step is not None and not step > 0):
+        raise fail("steps and their size must be positive numbers")
+    name, targets = net.output(output).name, np.asarray(y, dtype=np.float64).ravel()
+    check_targets(LOSSES[loss], targets)
+    data, test = bind(net.program, x), None
+    kernel = np.asarray(net.ntk(x, output=name), dtype=np.float64)
+    rows = math.isqrt(kernel.size)
+    if len(targets) != rows:
+        raise fail(f"{len(targets)} targets for {rows} outputs of '{name}'")
+    kernel = kernel.reshape(rows, rows)
+    if step is None:
+        step = rows / float(np.linalg.eigvalsh(kernel)[-1])
+    if x_test is not None:
+        test = bind(net.program, x_test)
+        cross = np.asarray(net.ntk(x_test, x, output=name), dtype=np.float64)
+        kernel = np.concatenate([kernel, cross.reshape(-1, rows)])
+    return Task(net.program, name, data, test, targets, LOSSES[loss], kernel), Schedule(step, looks(steps), flow)
+
+
 def train(task: Task, width: int, seed: int, schedule: Schedule, progress: Progress | None = None) -> Training:
     """Trains one network.  Raises TensorProgError where simulation does, and when the outputs overflow."""
     what = differentiate(task.program, task.output)
@@ -174,7 +202,7 @@ def train(task: Task, width: int, seed: int, schedule: Schedule, progress: Progr
     orders = [_order(what, network, g, d) for g, d in zip(groups, data, strict=True)]
     slopes_at = np.argsort(orders[0])
 
-    def velocity(network: Network) -> Weights:
+    def velocity(network: Weighted) -> Weights:
         states = states_of(what, network, groups[0], gradients=True)
         f = outputs_of(what, states)
         slopes = task.loss.slope(f, task.targets[slopes_at]) / len(f)
@@ -217,7 +245,7 @@ Groups = Sequence[Sequence[Group]]
 Orders = Sequence[NDArray[np.int64]]
 
 
-def _order(what: Differentiated, network: Network, groups: Sequence[Group], data: Dataset) -> NDArray[np.int64]:
+def _order(what: Differentiated, network: Weighted, groups: Sequence[Group], data: Dataset) -> NDArray[np.int64]:
     """The permutation of rows into the user's order."""
     axes = what.program.var(what.program.output(what.output).var).axes
     blocks = []
@@ -228,13 +256,13 @@ def _order(what: Differentiated, network: Network, groups: Sequence[Group], data
     return row_order(np.concatenate(blocks), data)
 
 
-def _outputs(what: Differentiated, network: Network, groups: Groups, orders: Orders) -> Floats:
+def _outputs(what: Differentiated, network: Weighted, groups: Groups, orders: Orders) -> Floats:
     parts = [outputs_of(what, states_of(what, network, g, gradients=False))[o]
              for g, o in zip(groups, orders, strict=True)]
     return np.concatenate(parts)
 
 
-def _whole_kernel(what: Differentiated, network: Network, groups: Groups, orders: Orders) -> Floats:
+def _whole_kernel(what: Differentiated, network: Weighted, groups: Groups, orders: Orders) -> Floats:
     """The tangent kernel between all rows, in the user's order."""
     states = states_of(what, network, [g for gs in groups for g in gs], gradients=True)
     starts = np.cumsum([0, *(len(o) for o in orders[:-1])])

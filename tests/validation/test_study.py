@@ -75,18 +75,3 @@ def test_the_variance_of_relu_networks(depth):
     found = convergence(net.nngp(X[:1]), draws)
     assert abs(found.variance.size.value - 5 * depth) < 4 * found.variance.size.error < 4 * 0.25 * 5 * depth
     assert found.bias.size.value < 4 * found.bias.size.error  # the mean is exact at every width
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["mlp", "tied", "layernorm"])
-def test_right_limits_are_called_wrong_as_seldom_as_stated(name):
-    """The p of 300 studies of small networks is below 0.05 in not more than 5% of them, and below 0.001 in none."""
-    net = tensorprog.load(EXAMPLES / f"{name}.tp")
-    draws = {w: net.simulate(X, w, 8 * 300) for w in (16, 32, 64)}
-    for kind in ("nngp", "ntk"):
-        limit = getattr(net.kernels(X), kind)
-        p = np.array([
-            convergence(limit, {w: [d.quantity(kind) for d in ds[8 * k : 8 * k + 8]] for w, ds in draws.items()}).p
-            for k in range(300)
-        ])
-        assert np.mean(p < 0.05) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300) and p.min() > 1e-4
