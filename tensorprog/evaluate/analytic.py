@@ -189,10 +189,11 @@ def _group_kernels(
     progress: Callable[[float], None],
 ) -> dict[str, Floats]:
     cross = prepared.cross(left, right)
-    data = [data_families(prepared.limit, g) for g in (left, right)]
-    selves = [
-        run_single(s, d, len(g), errors) for s, d, g in zip((cross.left, cross.right), data, (left, right), strict=True)
-    ]
+    data = [data_families(prepared.limit, left)]
+    selves = [run_single(cross.left, data[0], len(left), errors)]
+    same = left is right and cross.left is cross.right
+    data += data if same else [data_families(prepared.limit, right)]
+    selves += selves if same else [run_single(cross.right, data[1], len(right), errors)]
     outs = cross.tape.slots[next(iter(cross.keys.values()))] if cross.keys else None
     assert outs is not None
     shape = len(left) * outs.rows, len(right) * outs.cols

@@ -123,6 +123,9 @@ class Run:
 
     def _accumulate(self, key: Key, out: Ints, values: Floats) -> None:
         target = self.values[key]
+        if len(out) == 1:  # a step of a recurrence
+            target[out[0]] += values[0]
+            return
         values = np.broadcast_to(values, (len(out), *self.examples))
         if len(out) and (np.diff(out) > 0).all():
             target[out] += values
@@ -141,6 +144,9 @@ class Run:
                 self._accumulate(piece.key, piece.out, values)
             return
         source, target = self.values[block.dep], self.values[block.key]
+        if len(block.out) == 1:
+            target[block.out[0]] += block.coef[0] * source[block.slots[0]]
+            return
         if (np.diff(block.out) > 0).all():  # one contribution each: no sums
             target[block.out] += self._column(block.coef) * source[block.slots]
             return
