@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 from tensorprog.dataset import Dataset, bind, check_pair
 from tensorprog.elaborate import Elaborated, elaborate
 from tensorprog.elaborate.driver import Parameter
-from tensorprog.elaborate.symbols import with_symbols
+from tensorprog.elaborate.symbols import with_parameters, with_symbols
 from tensorprog.errors import Diagnostic, Source, fail
 from tensorprog.ir.check import default_sizes
 from tensorprog.ir.program import Output, Program
@@ -26,7 +26,7 @@ from tensorprog.limit.analyse import choose_output
 from tensorprog.report import Check, Derivation, describe, output_report
 
 if TYPE_CHECKING:  # these need numba and come on first use
-    from tensorprog.evaluate import Derived, Kernels, Options
+    from tensorprog.evaluate import Derived, KernelGradients, Kernels, Options
     from tensorprog.finite import Network as Weights
     from tensorprog.store import Written
     from tensorprog.training import Training, TrainingStudy
@@ -173,6 +173,39 @@ class Network:
         _check_finite(kernels, self.output(output))
         single = _is_single(x1) and (x2 is None or _is_single(x2))
         return _shaped(kernels, rows[0].shape + rows[1].shape, np.float32 if single else np.float64)
+
+    def kernel_gradients(
+        self,
+        x1: Any = None,
+        x2: Any = None,
+        output: str | None = None,
+        *,
+        wrt: Sequence[str],
+        want: tuple[str, ...] = ("nngp", "ntk"),
+        tier: str = "auto",
+        progress: Progress | None = None,
+    ) -> KernelGradients:
+        """Both kernels and their derivatives with respect to parameters of the program, exact as the kernels are.
+
+        `wrt` names parameters that are numbers, in variances, coefficients or nonlinearities; `d_nngp[p]` and
+        `d_ntk[p]` have the shape of the kernels.
+
+        Raises TensorProgError for a parameter that is unknown, no number or decides what is computed, such as a
+        depth, and for what has to be sampled.
+        """
+        from tensorprog.evaluate import Options, gradients
+
+        options = Options(want, tier, progress=progress)
+        _check_options(options)
+        names = tuple(dict.fromkeys([wrt] if isinstance(wrt, str) else wrt))
+        program, values = with_parameters(self.elaborated, names)
+        left, right = self._bind(x1, x2)
+        chosen = self.output(output)
+        rows = [_rows(self.program, chosen, d) for d in (left, right or left)]
+        check_memory(rows[0].total * rows[1].total, len(want) * (1 + len(names)))
+        found = gradients(analyse(program, chosen.name), values, left, right, options)
+        single = _is_single(x1) and (x2 is None or _is_single(x2))
+        return found.shaped(rows[0].shape + rows[1].shape, np.float32 if single else np.float64)
 
     def write_kernels(
         self,

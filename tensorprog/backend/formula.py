@@ -11,6 +11,7 @@ import numpy as np
 from tensorprog.backend.trace import FOLD, NotTraceable, Scalar, Traced
 from tensorprog.errors import TensorProgError
 from tensorprog.ir import expr as ex
+from tensorprog.symbolic.bounded import Bounded
 from tensorprog.symbolic.expectation import Closed, Expectation, Moved
 from tensorprog.symbolic.law import Law
 
@@ -48,6 +49,8 @@ def recorded(expectation: Expectation, at: Arguments) -> tuple[Scalar, Scalar]:
 def _recorded(
     e: Expectation, mean: list[Scalar], cov: list[list[Scalar]], params: Mapping[str, Scalar], sizes: Pair
 ) -> tuple[Scalar, Scalar]:
+    if isinstance(e, Bounded):
+        return _recorded(e.inner, mean, cov, params, sizes)
     if isinstance(e, Moved):
         return _moved(e, mean, cov, params, sizes)
     if not isinstance(e, Closed):

@@ -1,7 +1,8 @@
 """Kernels of a limit on data: who serves which expectation, and the three tiers behind one call."""
 
+from tensorprog.evaluate.gradients import KernelGradients, gradients
 from tensorprog.evaluate.kernels import Derived, Kernels, Report, evaluate
 from tensorprog.evaluate.options import Options
 from tensorprog.evaluate.scalars import scalar_limit
 
-__all__ = ["Derived", "Kernels", "Options", "Report", "evaluate", "scalar_limit"]
+__all__ = ["Derived", "KernelGradients", "Kernels", "Options", "Report", "evaluate", "gradients", "scalar_limit"]

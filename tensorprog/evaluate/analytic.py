@@ -24,6 +24,7 @@ from tensorprog.limit.analyse import Limit
 from tensorprog.limit.moments import Moments
 from tensorprog.tape.blocks import Block, Key
 from tensorprog.tape.execute import Run
+from tensorprog.tape.tangent import add_tangents, tangent
 from tensorprog.tape.tape import Tape
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Cross:
     @cached_property
     def machine(self) -> Machine | None:
         """Its machine code; None where a formula has none."""
-        return machine_code(self.tape, tuple(self.keys.values()))
+        return machine_code(self.tape, tuple(k for k in self.keys.values() if k in self.tape.slots))
 
 
 @final
@@ -74,7 +75,7 @@ class Prepared:
     """The kernels `want` (of "nngp", "ntk") of a limit; the tapes of a pair of sizes are made when it is met and kept.
 
     `pairs` of examples of two sizes, or more, will be asked for, if not at once; `memory` bytes may be taken by the
-    slots of a tile.
+    slots of a tile.  `parameters` are those by which the kernels are differentiated.
     """
 
     limit: Limit
@@ -82,14 +83,20 @@ class Prepared:
     want: Sequence[str]
     pairs: int = 0
     memory: int = sys.maxsize
+    parameters: Sequence[str] = ()
     _known: dict[tuple[tuple[tuple[str, int], ...], ...], Cross] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """What is computed: the kernels and their derivatives."""
+        return [*self.want, *(derivative(k, p) for k in self.want for p in self.parameters)]
 
     def cross(self, left: Group, right: Group) -> Cross:
         """The tapes for the sizes of two groups.  Raises Unservable where a moment needs sampling."""
         key = tuple(tuple(sorted(g.sizes.items())) for g in (left, right))
         found = self._known.get(key)
         if found is None:
-            found = self._known[key] = prepare(self.limit, self.moments, left, right, self.want)
+            found = self._known[key] = prepare(self.limit, self.moments, left, right, self.want, self.parameters)
             self._forget()
         return found
 
@@ -103,13 +110,24 @@ class Prepared:
             del sizes[key]
 
 
-def prepare(limit: Limit, moments: Moments, left: Group, right: Group, want: Sequence[str]) -> Cross:
+def derivative(kernel: str, parameter: str) -> str:
+    """The name of the derivative of a kernel."""
+    return f"d{kernel}/d{parameter}"
+
+
+def prepare(
+    limit: Limit, moments: Moments, left: Group, right: Group, want: Sequence[str], parameters: Sequence[str] = ()
+) -> Cross:
     """The tapes of a pair of groups.  Raises Unservable where a moment needs sampling."""
     sizes = (left.sizes, right.sizes)
     cross, singles, ordered, keys = _tapes(limit, moments, sizes, want, ({}, {}, {}))
     zeros = [t.find_zeros(o) for t, o in zip((cross, *singles), ordered, strict=True)]
     if sum(int(z.sum()) for found in zeros for z in found.values()) > WASTE * _slots(cross, singles):
         cross, singles, ordered, keys = _tapes(limit, moments, sizes, want, (zeros[0], zeros[1], zeros[2]))
+    if parameters:
+        add_tangents(cross, moments, parameters)
+        ordered = [t.ordered() for t in (cross, *singles)]
+        keys |= {derivative(k, p): tangent(p, key) for k, key in keys.items() for p in parameters}
     first = Single(singles[0], ordered[1])
     second = first if singles[0] is singles[1] else Single(singles[1], ordered[2])
     return Cross(cross, ordered[0], first, second, keys)
@@ -139,7 +157,7 @@ def kernels(
     prepared: Prepared, left: Dataset, right: Dataset | None, progress: Callable[[float], None]
 ) -> tuple[dict[str, Floats], Errors]:
     """The kernels between two data sets, or of one with itself, and the error estimates."""
-    limit, want = prepared.limit, prepared.want
+    limit, want = prepared.limit, prepared.names
     outs = outputs(limit, left), outputs(limit, right or left)
     other, errors = right or left, Errors()
     pairs = [
@@ -197,11 +215,12 @@ def _group_kernels(
     outs = cross.tape.slots[next(iter(cross.keys.values()))] if cross.keys else None
     assert outs is not None
     shape = len(left) * outs.rows, len(right) * outs.cols
-    result = {name: np.empty(shape) for name in cross.keys}
-    keys = tuple(cross.keys.values())
+    moving = {name: key for name, key in cross.keys.items() if key in cross.tape.slots}
+    result = {name: np.empty(shape) if name in moving else np.zeros(shape) for name in cross.keys}
+    keys = tuple(moving.values())
     pairs = Pairs(cross.tape, cross.blocks, keys, (data[0], data[1]), (selves[0], selves[1]), errors, prepared.memory)
     chosen = evaluator(pairs, lambda: cross.machine, max(prepared.pairs, len(left) * len(right)))
-    chosen.fill([result[name] for name in cross.keys], symmetric, progress)
+    chosen.fill([result[name] for name in moving], symmetric, progress)
     return result
 
 

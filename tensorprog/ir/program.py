@@ -350,6 +350,15 @@ def operands(op: Operation) -> tuple[str, ...]:
             return (u.var,) if v is None else (u.var, v.var)
 
 
+def formulas(op: Operation) -> tuple[Expr, ...]:
+    """The expressions that an operation computes with, other than indices."""
+    if isinstance(op, Linear):
+        return tuple(t.coef for t in op.terms)
+    if isinstance(op, Pointwise):
+        return (op.fn,)
+    return (op.coef,) if isinstance(op, MatMul | Inner) else ()
+
+
 def identity(axes: tuple[Axis, ...]) -> tuple[Expr, ...]:
     """The index expressions that read a family at the reader's own indices."""
     from tensorprog.ir.expr import Sym

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Any, final
 
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import ONE, Expr, Op, Sym
@@ -34,7 +34,7 @@ from tensorprog.limit.forms import (
     squared,
 )
 from tensorprog.limit.parity import function_characters
-from tensorprog.symbolic.expectation import Expectation, Request, plan
+from tensorprog.symbolic.expectation import Expectation, Request, plan, with_values
 from tensorprog.symbolic.forms import mixture
 
 MAX_TERMS = 400
@@ -346,6 +346,15 @@ class Moments:
             )
         reads = {s: tuple(sides[s].reads[a] for a in atoms[s]) for s in "lr"}
         return Gaussian(expectation, reads["l"], reads["r"], tuple(params))
+
+    def settled(self, request: Request, values: Mapping[str, Any]) -> Expectation:
+        """The expectation of a request, with numbers in the place of parameters.  Raises Unservable."""
+        known = ex.symbols(request.left) | ex.symbols(request.right)
+        known -= {*request.left_args, *request.right_args}
+        found = plan(with_values(request, {p: ex.num(values[p]) for p in known & values.keys()}), self.prefer)
+        if found is None:
+            raise Unservable(f"E[{ex.show(request.left)} * {ex.show(request.right)}] has no closed form")
+        return found
 
     # ------------------------------------------------------------ opening definitions
 

@@ -45,6 +45,12 @@ class Request:
     right_args: tuple[str, ...]
 
 
+def with_values(request: Request, values: Mapping[str, Expr]) -> Request:
+    """The request with parameters replaced."""
+    left, right = (substitute(e, values) for e in (request.left, request.right))
+    return Request(left, request.left_args, right, request.right_args)
+
+
 class Expected(Protocol):
     """What is said about a request."""
 
@@ -104,7 +110,7 @@ class Closed:
         value, error = self.backup.evaluate(moments, params)
         lost = ~(error <= CANCELLED * np.abs(value))
         if np.any(lost):
-            value[lost], error[lost] = self._by_formula(_picked(moments, lost), _picked_params(params, lost))
+            value[lost], error[lost] = self._by_formula(picked(moments, lost), picked_params(params, lost))
         return value, error
 
     def _by_formula(self, moments: Moments, params: Mapping[str, Any]) -> tuple[Array, Array]:
@@ -114,7 +120,7 @@ class Closed:
         lost = constant | ~(error <= allowed * np.abs(value)) | ~np.isfinite(value)
         if self.backup is None or not np.any(lost):
             return value, error
-        v, e = self.backup.evaluate(_picked(moments, lost), _picked_params(params, lost))
+        v, e = self.backup.evaluate(picked(moments, lost), picked_params(params, lost))
         better = constant[lost] | ~(error[lost] <= e)
         value[lost], error[lost] = np.where(better, v, value[lost]), np.where(better, e, error[lost])
         return value, error
@@ -128,7 +134,9 @@ def _without_variance(moments: Moments) -> Array:
     return constant
 
 
-def _picked(moments: Moments, mask: Array) -> Moments:
+def picked(moments: Moments, mask: Array) -> Moments:
+    """The entries that a mask of the common shape marks, flat."""
+
     def pick(x: Array, lead: int) -> Array:
         if not x.size:  # no argument on one side: its trailing shape counts all the same
             return np.zeros((*x.shape[:lead], np.count_nonzero(mask)))
@@ -138,7 +146,8 @@ def _picked(moments: Moments, mask: Array) -> Moments:
     return Moments(*(pick(x, lead) for x, lead in parts))
 
 
-def _picked_params(params: Mapping[str, Any], mask: Array) -> dict[str, Any]:
+def picked_params(params: Mapping[str, Any], mask: Array) -> dict[str, Any]:
+    """The parameters at these entries."""
     return {k: v if np.size(v) == 1 else np.broadcast_to(v, mask.shape)[mask] for k, v in params.items()}
 
 

@@ -18,6 +18,7 @@ from tensorprog.limit.analyse import Limit
 from tensorprog.limit.moments import Moments, Side
 from tensorprog.tape.blocks import Block, Ensemble, Key
 from tensorprog.tape.causal import Causal
+from tensorprog.tape.coefficients import Coefficient, coefficient
 from tensorprog.tape.shared import Taps, taps_of
 from tensorprog.tape.support import Supports
 
@@ -66,6 +67,7 @@ class Asking:
         self.limit, self.moments = limit, moments
         self.program = limit.program
         self.sizes = sizes
+        self.parameters = frozenset(name for name, _ in self.program.params if name in sizes[0])
         self.selves = selves or (self, self)
         self.zeros = dict(zeros or {})
         if selves is None:
@@ -109,9 +111,13 @@ class Asking:
     def taps(self, name: str, side: int) -> Taps:
         """The contributions to a matrix product, with the elements of the weight that they use."""
         if (name, side) not in self._taps:
-            gain = float(ex.evaluate(self.limit.gains[name], self.sizes[side]))
-            self._taps[name, side] = taps_of(self.program, self.program.instr(name), self.sizes[side], gain)
+            gain = self._coefficient(self.limit.gains[name], self.sizes[side])
+            instr = self.program.instr(name)
+            self._taps[name, side] = taps_of(self.program, instr, self.sizes[side], gain, self.parameters)
         return self._taps[name, side]
+
+    def _coefficient(self, e: Expr, env: Mapping[str, Any], shape: tuple[int, ...] = ()) -> Coefficient:
+        return coefficient(e, env, self.parameters, shape)
 
     def mean(self, u: str, at: Ints) -> tuple[Key, Ints]:
         """Slots of E[Z^u[at]] on the tape of one run."""

@@ -7,7 +7,8 @@
     SumOfProducts  out += scale * a * b
     Forms          out  = expectations with powers of quadratic forms, all elements at once
 
-All arrays of a block have one entry per contribution.  `where` is "own" for slots of the tape itself,
+All arrays of a block have one entry per contribution.  `slopes` are the derivatives of its coefficient with respect to
+the parameters that stayed symbols in it (`coefficients`).  `where` is "own" for slots of the tape itself,
 "left" and "right" for those of the two single runs behind it.
 """
 
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from tensorprog.ir.expr import Expr, Num, Op, Sym
 from tensorprog.ir.tables import Ints
-from tensorprog.symbolic.expectation import Expectation
+from tensorprog.symbolic.expectation import Expectation, Request
 from tensorprog.symbolic.forms import Form, Mixture
 
 Key = tuple[str, ...]
@@ -43,6 +44,7 @@ class Mix:
     slots: Ints
     coef: Floats
     scalars: tuple[Placed, ...]
+    slopes: Mapping[str, Floats] = field(default_factory=dict)
 
     def reads(self, single: bool) -> Iterator[Slot]:
         """Slots of the same tape that must be there before."""
@@ -71,7 +73,8 @@ class GroupValue:
     """The expectation of one independent group: a moment, a mean, or a Gaussian expectation.
 
     Of a Gaussian expectation `means` are those of the arguments of each side, `inside` their second moments
-    on one run, `across` those between the runs; `scalars` and `numbers` are its parameters.
+    on one run, `across` those between the runs; `scalars` and `numbers` are its parameters.  `parametric` is its
+    request with the program's parameters as symbols, where there are such in it.
     """
 
     expectation: Expectation | None
@@ -82,6 +85,7 @@ class GroupValue:
     across: tuple[tuple[Slot, ...], ...] = ()
     scalars: Mapping[str, Placed] = field(default_factory=dict)
     numbers: Mapping[str, tuple[str, Floats]] = field(default_factory=dict)
+    parametric: Request | None = None
 
     def reads(self, single: bool) -> Iterator[Slot]:
         """Slots of the same tape that must be there before."""
@@ -151,6 +155,7 @@ class Constant:
     key: Key
     out: Ints
     value: Floats
+    slopes: Mapping[str, Floats] = field(default_factory=dict)
 
     def reads(self, single: bool) -> Iterator[Slot]:
         """Nothing."""
@@ -169,6 +174,7 @@ class SumOfProducts:
     a: Slot
     b: Slot
     scale: float
+    slopes: Mapping[str, float] = field(default_factory=dict)
 
     def reads(self, single: bool) -> Iterator[Slot]:
         """Slots of the same tape that must be there before."""

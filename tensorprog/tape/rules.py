@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from tensorprog.ir import expr as ex
@@ -19,7 +18,9 @@ from tensorprog.ir.tables import Ints, count, flat_index, grid, map_table, read_
 from tensorprog.limit.forms import QuadraticForms
 from tensorprog.limit.moments import Gaussian, Group, MeanOf, MomentOf, Side, Unservable
 from tensorprog.limit.moments import Product as ProductEquation
+from tensorprog.symbolic.expectation import with_values
 from tensorprog.tape.blocks import Constant, DataGram, Factor, GroupValue, Key, Mix, Product
+from tensorprog.tape.coefficients import Coefficient
 from tensorprog.tape.form_rules import FormRules
 from tensorprog.tape.shared import Taps, join, use_taps
 
@@ -64,7 +65,7 @@ class Rules(FormRules):
                 continue
             where, dep, slots = ask(term.operand, source, rows)
             placed = tuple(("left" if side == 0 else "right", *s) for s in scalars)
-            self.add(Mix(key, own[rows], where, dep, slots, coef, placed), n)
+            self.add(Mix(key, own[rows], where, dep, slots, coef.value, placed, coef.slopes), n)
 
     def _thin(self, instr: Instr, side: int) -> bool:
         """Whether every element is a sum of few others, so that both arguments may be expanded at once."""
@@ -89,11 +90,13 @@ class Rules(FormRules):
                     continue
                 dep, slots = self.moment(_name(a.operand), _name(b.operand), i[cols], j)
                 scalars = tuple(("left", k, x[cols]) for k, x in s) + tuple(("right", k, x) for k, x in t)
-                self.add(Mix(key, own[rows[cols]], "own", dep, slots, c[cols] * d, scalars), n, m)
+                coef = c[cols] * d
+                mix = Mix(key, own[rows[cols]], "own", dep, slots, coef.value, scalars, coef.slopes)
+                self.add(mix, n, m)
 
     def _term_entries(
         self, term: Term, instr: Instr, at: Ints, side: int
-    ) -> tuple[Ints, Ints, NDArray[np.float64], list[tuple[Key, Ints]]]:
+    ) -> tuple[Ints, Ints, Coefficient, list[tuple[Key, Ints]]]:
         """(position in `at`, source element, coefficient, scalar slots) of every contribution of a term."""
         sizes = self.sizes[side]
         if term.operand is None:
@@ -104,16 +107,14 @@ class Rules(FormRules):
         else:
             table = map_table(term.map, instr.var.axes, self.program.var(term.operand).axes, sizes)
             target, source, index = table.target, table.source, dict(table.index)
-        value = np.broadcast_to(
-            np.asarray(ex.evaluate(term.coef, {**sizes, **index}), dtype=np.float64), (len(target),)
-        )
+        value = self._coefficient(term.coef, {**sizes, **index}, (len(target),))
         rows, entries = _lookup(target, at)
         picked = {k: v[entries] for k, v in index.items()}
         scalars = []
         for s in term.scalars:
             where = flat_index(s.index, self.program.var(s.var).axes, {**sizes, **picked}, sizes, len(entries))
             scalars.append(self.selves[side].scalar(s.var, where))
-        alive = np.flatnonzero(np.all([value[entries] != 0, *(slots > 0 for _, slots in scalars)], axis=0))
+        alive = np.flatnonzero(np.all([value.matters[entries], *(slots > 0 for _, slots in scalars)], axis=0))
         kept = [(key, slots[alive]) for key, slots in scalars]
         return rows[alive], source[entries[alive]], value[entries[alive]], kept
 
@@ -123,14 +124,14 @@ class Rules(FormRules):
         if not len(rows):
             return
         if left.operand is None or right.operand is None:
-            self.add(Constant(key, own[rows], coef))
+            self.add(Constant(key, own[rows], coef.value, coef.slopes))
             return
         dep, slots = self.moment(left.operand, right.operand, a, b)
-        self.add(Mix(key, own[rows], "own", dep, slots, coef, ()))
+        self.add(Mix(key, own[rows], "own", dep, slots, coef.value, (), coef.slopes))
 
     def _expand_ghost(self, key: Key, own: Ints, li: Ints, rj: Ints) -> None:
         uses = {(t.weight, str(k)): u for t in self.limit.trained for k, u in enumerate(t.uses)}
-        taps = [use_taps(self.program, uses[key[1], key[2 + s]], self.sizes[s]) for s in (0, 1)]
+        taps = [use_taps(self.program, uses[key[1], key[2 + s]], self.sizes[s], self.parameters) for s in (0, 1)]
         self._shared(key, own, taps[0], taps[1], li, rj)
 
     # ------------------------------------------------------------ products of groups
@@ -216,14 +217,25 @@ class Rules(FormRules):
         across = tuple(tuple(self.moment(u, v, i, j) for v, j in right) for u, i in left)
         scalars: dict[str, Any] = {}
         numbers: dict[str, Any] = {}
+        chosen: dict[str, Expr] = {}
         for symbol, where, what in group.params:
             s = 0 if where == "left" else 1
             if isinstance(what, Read):
                 scalars[symbol] = (where, *self.selves[s].scalar(what.var, self._elements(what, sides[s], at[s], s)))
+            elif isinstance(what, ex.Sym) and what.name in self.parameters:
+                chosen[symbol] = what
             else:
                 numbers[symbol] = (where, self._number(what, sides[s], at[s], s))
+        request = with_values(group.expectation.request, chosen) if chosen else None
+        expectation = group.expectation if request is None else self.moments.settled(request, self.sizes[0])
         return GroupValue(
-            group.expectation, means=means, inside=inside, across=across, scalars=scalars, numbers=numbers
+            expectation,
+            means=means,
+            inside=inside,
+            across=across,
+            scalars=scalars,
+            numbers=numbers,
+            parametric=request,
         )
 
     # ------------------------------------------------------------ means and scalars of one run
@@ -238,7 +250,8 @@ class Rules(FormRules):
                     if term.operand is None
                     else self.mean(term.operand, source)
                 )
-                self.add(Mix(key, own[rows], "own", dep, slots, coef, tuple(("left", *s) for s in scalars)), n)
+                placed = tuple(("left", *s) for s in scalars)
+                self.add(Mix(key, own[rows], "own", dep, slots, coef.value, placed, coef.slopes), n)
             return
         for n, product in enumerate(self.moments.product(key[1], None)):
             self._product(key, own, product, li, rj, n)
@@ -259,7 +272,8 @@ class Rules(FormRules):
                     if term.operand is None
                     else self.scalar(term.operand, source)
                 )
-                self.add(Mix(key, own[rows], "own", dep, slots, coef, tuple(("left", *s) for s in scalars)), n)
+                placed = tuple(("left", *s) for s in scalars)
+                self.add(Mix(key, own[rows], "own", dep, slots, coef.value, placed, coef.slopes), n)
         elif isinstance(op, Pointwise):
             side = Side(instr.var.axes, op.fn, {f"a{k}": a for k, a in enumerate(op.args)})
             factor = self._factor(side, li, 0)
@@ -275,14 +289,14 @@ class Rules(FormRules):
 
     def _expand_inner(self, key: Key, own: Ints, op: Inner, instr: Instr, li: Ints) -> None:
         """scale * E[Z^u Z^v] on the same run."""
-        scale = ex.evaluate(self.limit.inners[key[1]], self.sizes[0])
+        scale = self._coefficient(self.limit.inners[key[1]], self.sizes[0], (len(own),))
         side = Side(instr.var.axes, ex.ONE, {})
         u = self._elements(op.left, side, li, 0)
         if op.right is None:
             dep, slots = self.mean(op.left.var, u)
         else:
             dep, slots = self.moment(op.left.var, op.right.var, u, self._elements(op.right, side, li, 0))
-        self.add(Mix(key, own, "own", dep, slots, np.full(len(own), float(scale)), ()))
+        self.add(Mix(key, own, "own", dep, slots, scale.value, (), scale.slopes))
 
 
 def _name(name: str | None) -> str:

@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tensorprog.errors import fail
-from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import Expr
 from tensorprog.ir.program import Instr, MatMul, Program, Use
 from tensorprog.ir.tables import Ints, Sizes, count, flat_index, grid
+from tensorprog.tape.coefficients import Coefficient, coefficient, joined
 
-Floats = NDArray[np.float64]
+ONE = Coefficient(np.ones(()))
 
 
 @final
@@ -29,8 +28,8 @@ class Taps:
     operand: str | None
     source: Ints
     element: Ints
-    coef: Floats
-    gain: float
+    coef: Coefficient
+    gain: Coefficient
     out: Ints
     row: Ints
     elements: tuple[frozenset[int], ...]
@@ -40,7 +39,9 @@ class Taps:
         return not self.elements[r].isdisjoint(other.elements[q])
 
 
-def taps_of(program: Program, instr: Instr, sizes: Sizes, gain: float) -> Taps:
+def taps_of(
+    program: Program, instr: Instr, sizes: Sizes, gain: Coefficient, parameters: frozenset[str]
+) -> Taps:
     """The contributions to every element of a matrix product."""
     op = instr.op
     assert isinstance(op, MatMul)
@@ -48,7 +49,7 @@ def taps_of(program: Program, instr: Instr, sizes: Sizes, gain: float) -> Taps:
     env = {**sizes, **grid(op.map.domain, sizes)}
     target = flat_index(op.map.target, instr.var.axes, env, sizes, length)
     source, element, coef = _entries(
-        program, op.weight, op.windex, op.operand, op.map.source, op.coef, env, sizes, length
+        program, op.weight, op.windex, op.operand, op.map.source, op.coef, env, sizes, length, parameters
     )
     size = count(instr.var.axes, sizes)
     keep = (target >= 0) & (source >= 0)
@@ -65,7 +66,7 @@ def taps_of(program: Program, instr: Instr, sizes: Sizes, gain: float) -> Taps:
     )
 
 
-def use_taps(program: Program, use: Use, sizes: Sizes) -> Taps:
+def use_taps(program: Program, use: Use, sizes: Sizes, parameters: frozenset[str]) -> Taps:
     """The contributions to every (output element, row element) of a use."""
     length = count(use.domain, sizes)
     env = {**sizes, **grid(use.domain, sizes)}
@@ -73,12 +74,12 @@ def use_taps(program: Program, use: Use, sizes: Sizes) -> Taps:
     out_axes = program.var(program.outputs[0].var).axes
     out = flat_index(use.out, out_axes, env, sizes, length)
     source, element, coef = _entries(
-        program, use.weight, use.windex, use.col, use.col_index, use.coef, env, sizes, length
+        program, use.weight, use.windex, use.col, use.col_index, use.coef, env, sizes, length, parameters
     )
     keep = (row >= 0) & (source >= 0) & (out >= 0)
     codes, target = np.unique(out[keep] * count(program.var(use.row).axes, sizes) + row[keep], return_inverse=True)
     outs, rows = np.divmod(codes, max(1, count(program.var(use.row).axes, sizes)))
-    return _padded(use.col, len(codes), target, source[keep], element[keep], coef[keep], 1.0, outs, rows)
+    return _padded(use.col, len(codes), target, source[keep], element[keep], coef[keep], ONE, outs, rows)
 
 
 def _entries(  # noqa: PLR0913
@@ -91,7 +92,8 @@ def _entries(  # noqa: PLR0913
     env: Sizes,
     sizes: Sizes,
     length: int,
-) -> tuple[Ints, Ints, Floats]:
+    parameters: frozenset[str],
+) -> tuple[Ints, Ints, Coefficient]:
     if operand is None:
         source = np.zeros(length, dtype=np.int64)
     else:
@@ -99,8 +101,7 @@ def _entries(  # noqa: PLR0913
     element = flat_index(windex, program.weight(weight).axes, env, sizes, length)
     if (element[source >= 0] < 0).any():
         raise fail(f"weight '{weight.split('.')[0]}' is read outside its range", program.weight(weight).span)
-    value = np.broadcast_to(np.asarray(ex.evaluate(coef, env), dtype=np.float64), (length,))
-    return source, element, value
+    return source, element, coefficient(coef, env, parameters, (length,))
 
 
 def _padded(
@@ -109,8 +110,8 @@ def _padded(
     target: Ints,
     source: Ints,
     element: Ints,
-    coef: Floats,
-    gain: float,
+    coef: Coefficient,
+    gain: Coefficient,
     out: Ints,
     row: Ints,
 ) -> Taps:
@@ -119,13 +120,16 @@ def _padded(
         operand,
         np.full((size, width), -1),
         np.full((size, width), -1),
-        np.zeros((size, width)),
+        Coefficient(np.zeros((size, width)), {p: np.zeros((size, width)) for p in coef.slopes}),
         gain,
         out,
         row,
         tuple(frozenset(np.unique(element[place == r]).tolist()) for r in range(width)),
     )
-    taps.source[target, place], taps.element[target, place], taps.coef[target, place] = source, element, coef
+    taps.source[target, place], taps.element[target, place] = source, element
+    taps.coef.value[target, place] = coef.value
+    for p, slope in coef.slopes.items():
+        taps.coef.slopes[p][target, place] = slope
     return taps
 
 
@@ -157,9 +161,9 @@ def meeting(left: Taps, right: Taps, li: Ints, rj: Ints) -> tuple[Ints, Ints]:
     return li[common], rj[common]
 
 
-def join(left: Taps, right: Taps, li: Ints, rj: Ints) -> tuple[Ints, Ints, Ints, Floats]:
+def join(left: Taps, right: Taps, li: Ints, rj: Ints) -> tuple[Ints, Ints, Ints, Coefficient]:
     """For every pair k and contributions r, r' with the same weight element: (k, source, source', coefficient)."""
-    rows, a, b, coef = [], [], [], []
+    rows, a, b, coef = [], [], [], list[Coefficient]()
     for r in range(left.source.shape[1]):
         for q in range(right.source.shape[1]):
             if not left.meets(r, right, q):
@@ -171,5 +175,5 @@ def join(left: Taps, right: Taps, li: Ints, rj: Ints) -> tuple[Ints, Ints, Ints,
             b.append(right.source[rj[k], q])
             coef.append(left.gain * left.coef[li[k], r] * right.coef[rj[k], q])
     if not rows:
-        return (np.zeros(0, np.int64),) * 3 + (np.zeros(0),)
-    return np.concatenate(rows), np.concatenate(a), np.concatenate(b), np.concatenate(coef)
+        return (np.zeros(0, np.int64),) * 3 + (joined([]),)
+    return np.concatenate(rows), np.concatenate(a), np.concatenate(b), joined(coef)

@@ -115,22 +115,25 @@ class Tape(Rules):
     def _ntk_part(self, n: int, trained: TrainedWeight, a: int, b: int) -> None:
         """scale * sum over pairs of entries of two uses of E[row row'] * (shared sum of E[col col'])."""
         uses = trained.uses[a], trained.uses[b]
-        taps = [use_taps(self.program, u, self.sizes[s]) for s, u in enumerate(uses)]
+        taps = [use_taps(self.program, u, self.sizes[s], self.parameters) for s, u in enumerate(uses)]
         rows = [t.row for t in taps]
         li, rj = (x.ravel() for x in np.meshgrid(np.arange(len(rows[0])), np.arange(len(rows[1])), indexing="ij"))
         li, rj = meeting(taps[0], taps[1], li, rj)
         row = self._row_moment(uses[0].row, uses[1].row, rows[0][li], rows[1][rj])
         twins = [twin(self.program, u) for u in uses]
-        scale = float(ex.evaluate(trained.scale, self.sizes[0]))
+        scale = trained.scale
         alive = np.flatnonzero(row[1] > 0) if row[0] != ("one",) else np.arange(len(li))
         if twins[0] is not None and twins[1] is not None:
             col = self.moment(twins[0], twins[1], rows[0][li[alive]], rows[1][rj[alive]])
-            scale /= float(ex.evaluate(self.limit.gains[twins[0]], self.sizes[0]))
+            scale = ex.div(scale, self.limit.gains[twins[0]])
         else:
             col = self.ask(("ghost", trained.weight, str(a), str(b)), li[alive], rj[alive], len(rows[0]), len(rows[1]))
         outs = taps[0].out[li[alive]], taps[1].out[rj[alive]]
         own = self.slots[("ntk",)].at[outs[0] * self.slots[("ntk",)].cols + outs[1]]
-        self.add(SumOfProducts(("ntk",), own, (row[0], row[1][alive]), col, scale), n, a, b)
+        coef = self._coefficient(scale, self.sizes[0])
+        slopes = {p: float(s) for p, s in coef.slopes.items()}
+        pair = (row[0], row[1][alive]), col
+        self.add(SumOfProducts(("ntk",), own, *pair, float(coef.value), slopes), n, a, b)
 
     def _row_moment(self, u: str, v: str, li: Ints, rj: Ints) -> tuple[Key, Ints]:
         """E[row row']; rows of a scalar weight are scalars, whose product is taken."""
