@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 from tensorprog.dataset import Dataset, bind, check_pair
 from tensorprog.elaborate import Elaborated, elaborate
 from tensorprog.elaborate.driver import Parameter
-from tensorprog.elaborate.symbols import with_parameters, with_symbols
+from tensorprog.elaborate.symbols import numbers, with_parameters, with_symbols
 from tensorprog.errors import Diagnostic, Source, fail
 from tensorprog.ir.check import default_sizes
 from tensorprog.ir.program import Output, Program
@@ -102,6 +102,15 @@ class Network:
             self._derived[name] = Derived(self.limit(name))
         return self._derived[name]
 
+    def _parametric(self, output: str, names: tuple[str, ...]) -> Derived:
+        """The same with parameters as symbols."""
+        from tensorprog.evaluate import Derived
+
+        key = " ".join((output, *names))
+        if key not in self._derived:
+            self._derived[key] = Derived(analyse(with_parameters(self.elaborated, names), output))
+        return self._derived[key]
+
     def __reduce__(self) -> tuple[type[Network], tuple[Elaborated]]:
         """Copies derive anew."""
         return Network, (self.elaborated,)
@@ -180,15 +189,15 @@ class Network:
         x2: Any = None,
         output: str | None = None,
         *,
-        wrt: Sequence[str],
+        wrt: Sequence[str] | Mapping[str, float],
         want: tuple[str, ...] = ("nngp", "ntk"),
         tier: str = "auto",
         progress: Progress | None = None,
     ) -> KernelGradients:
         """Both kernels and their derivatives with respect to parameters of the program, exact as the kernels are.
 
-        `wrt` names parameters that are numbers, in variances, coefficients or nonlinearities; `d_nngp[p]` and
-        `d_ntk[p]` have the shape of the kernels.
+        `wrt` names parameters that are numbers, in variances, coefficients or nonlinearities, or gives other numbers
+        for them, {"sw": 1.3}; `d_nngp[p]` and `d_ntk[p]` have the shape of the kernels.
 
         Raises TensorProgError for a parameter that is unknown, no number or decides what is computed, such as a
         depth, and for what has to be sampled.
@@ -198,12 +207,12 @@ class Network:
         options = Options(want, tier, progress=progress)
         _check_options(options)
         names = tuple(dict.fromkeys([wrt] if isinstance(wrt, str) else wrt))
-        program, values = with_parameters(self.elaborated, names)
+        values = numbers(self.program, names, wrt if isinstance(wrt, Mapping) else {})
         left, right = self._bind(x1, x2)
         chosen = self.output(output)
         rows = [_rows(self.program, chosen, d) for d in (left, right or left)]
         check_memory(rows[0].total * rows[1].total, len(want) * (1 + len(names)))
-        found = gradients(analyse(program, chosen.name), values, left, right, options)
+        found = gradients(self._parametric(chosen.name, names), values, left, right, options)
         single = _is_single(x1) and (x2 is None or _is_single(x2))
         return found.shaped(rows[0].shape + rows[1].shape, np.float32 if single else np.float64)
 

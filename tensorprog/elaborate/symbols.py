@@ -7,7 +7,8 @@ and so occur in the laws of weights alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from fractions import Fraction
 from typing import Any
@@ -42,13 +43,12 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def with_parameters(elaborated: Elaborated, names: Sequence[str]) -> tuple[Program, dict[str, Fraction]]:
-    """The program with these parameters as symbols, and their numbers.
+def with_parameters(elaborated: Elaborated, names: Sequence[str]) -> Program:
+    """The program with these parameters, numbers, as symbols.
 
-    Raises TensorProgError for a parameter that is unknown, no number, or decides what is computed.
+    Raises TensorProgError for one that decides what is computed.
     """
     plain, recipe = elaborated.program, elaborated.recipe
-    values = {name: _value(plain, name) for name in names}
     for name in names:
         try:
             found = elaborate(recipe.source, recipe.params, recipe.program, recipe.folder, frozenset([name])).program
@@ -56,7 +56,17 @@ def with_parameters(elaborated: Elaborated, names: Sequence[str]) -> tuple[Progr
             raise _structural(plain, name) from None
         if any(name in ex.symbols(e) for i in found.instrs for e in _structure(i)):
             raise _structural(plain, name)
-    return elaborate(recipe.source, recipe.params, recipe.program, recipe.folder, frozenset(names)).program, values
+    return elaborate(recipe.source, recipe.params, recipe.program, recipe.folder, frozenset(names)).program
+
+
+def numbers(program: Program, names: Sequence[str], others: Mapping[str, float]) -> dict[str, Fraction]:
+    """The numbers of parameters, or `others` in their place.  Raises TensorProgError for one unknown or no number."""
+    chosen = {name: _value(program, name) for name in names}
+    for name, value in others.items():
+        if not math.isfinite(value):
+            raise fail(f"parameter '{name}' must be a number, not {value}", program.span)
+        chosen[name] = Fraction(value)
+    return chosen
 
 
 def _value(program: Program, name: str) -> Fraction:

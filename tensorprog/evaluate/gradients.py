@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from tensorprog.dataset import Dataset
 from tensorprog.errors import fail
 from tensorprog.evaluate import analytic
-from tensorprog.evaluate.kernels import inner_randomness, is_zero, wanted
+from tensorprog.evaluate.kernels import Derived, inner_randomness, is_zero, wanted
 from tensorprog.evaluate.options import Options
 from tensorprog.ir import expr as ex
 from tensorprog.ir.program import formulas
 from tensorprog.limit.analyse import Limit
-from tensorprog.limit.moments import Moments, Unservable
+from tensorprog.limit.moments import Unservable
 
 Floats = NDArray[np.float64]
 
@@ -45,12 +45,13 @@ class KernelGradients:
 
 
 def gradients(
-    limit: Limit, values: Mapping[str, Fraction], left: Dataset, right: Dataset | None, options: Options
+    derived: Derived, values: Mapping[str, Fraction], left: Dataset, right: Dataset | None, options: Options
 ) -> KernelGradients:
     """The kernels and their derivatives, of a limit in which the parameters `values` are symbols.
 
     Raises TensorProgError where a kernel has to be sampled, and for what has no derivative.
     """
+    limit = derived.limit
     want = wanted(limit, options.want)
     alive = tuple(w for w in want if not is_zero(limit, w))
     left, right = _with_sizes(left, values), None if right is None else _with_sizes(right, values)
@@ -58,7 +59,7 @@ def gradients(
     found: dict[str, Floats] = {}
     if alive:
         with np.errstate(all="ignore"):  # what is not finite is told as an error
-            found = _deterministic(limit, alive, tuple(values), left, right, options)
+            found = _deterministic(derived, alive, tuple(values), left, right, options)
     names = [n for w in want for n in (w, *(analytic.derivative(w, p) for p in values))]
     found = {n: found.get(n, np.zeros(shape)) for n in names}
     for name, k in found.items():
@@ -72,25 +73,24 @@ def gradients(
 
 
 def _deterministic(
-    limit: Limit,
+    derived: Derived,
     want: tuple[str, ...],
     parameters: tuple[str, ...],
     left: Dataset,
     right: Dataset | None,
     options: Options,
 ) -> dict[str, Floats]:
-    _check_data(limit, parameters)
+    _check_data(derived.limit, parameters)
     try:
-        inside = inner_randomness(limit)
+        inside = inner_randomness(derived.limit)
         if inside:
             raise Unservable(f"'{inside[0]}' stays random inside the network")
-        moments = Moments(limit, None if options.tier == "auto" else options.tier)
-        prepared = analytic.Prepared(limit, moments, want, parameters=parameters)
+        prepared = derived.prepared(options.tier, want, parameters)
         return analytic.kernels(prepared, left, right, _progress(options))[0]
     except Unservable as reason:
         raise fail(
             f"the derivatives of these kernels cannot be computed: {reason}",
-            limit.source.span,
+            derived.limit.source.span,
             "kernels that are sampled have no derivatives yet",
         ) from None
 

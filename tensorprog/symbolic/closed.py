@@ -154,9 +154,15 @@ def _joined(law: Law, log: Array) -> Moment:
 
 
 def _is_sharp(law: Law, powers: Powers, gates: Gates) -> bool:
-    """Whether a moment has full relative precision: no gates, or two centred half-lines of the variables themselves."""
+    """Whether a moment has full relative precision.
+
+    It is a single product without gates, or where a centred variable meets one centred half-line (Stein); the formula
+    for two centred half-lines of the variables themselves is as precise.
+    """
     if not gates:
         return True
+    if len(gates) == 1 and sum(powers) == 1 and gates[0][1] != "D":
+        return not any(np.any(law.mean[i]) for i in (gates[0][0], powers.index(1)))
     if len(gates) != 2 or any(np.any(law.mean[i]) for i, _ in gates):
         return False
     return len(law.mean) == 2 or not any(powers)

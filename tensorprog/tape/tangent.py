@@ -6,8 +6,8 @@
 
 for Gaussian u of mean m and covariance C, r_i = C_ii' / (2 C_ii); indices are derivatives by an argument, primes by the
 parameter.  This is Price's theorem (IRE Trans. Inf. Theory 4, 1958) in deviations and correlations instead of
-covariances: diagonal terms take one derivative of F instead of two, so that a kink costs nothing and a jump no more than
-a point mass.  The last factor is the change of a correlation.  It vanishes where that is 1 or -1, which cannot be
+covariances: diagonal terms take one derivative of F instead of two, so that a kink costs nothing and a jump no more
+than a point mass.  The last factor is the change of a correlation.  It vanishes where that is 1 or -1, which cannot be
 exceeded; there an E[F_ij] that is infinite (two jumps at one place) counts as 0 (`Bounded`).
 
 Expectations E[F_i ..] are computed once, whatever the number of parameters, and equal ones are one.
