@@ -164,6 +164,17 @@ def test_the_gradient_of_the_marginal_likelihood():
     assert likelihood(1.4)[1] == pytest.approx(expected / step, rel=1e-9)
 
 
+def test_the_page_finds_a_maximum(monkeypatch):
+    """The program of docs/gradients.md: its gradient vanishes where the optimizer stops."""
+    text = (EXAMPLES.parent / "docs" / "gradients.md").read_text("utf-8")
+    monkeypatch.chdir(EXAMPLES.parent)
+    names: dict = {}
+    exec(text.split("```python\n")[1].split("```")[0], names)
+    value, slopes = names["loss"](names["best"].x)
+    assert value < names["loss"](np.log([1.4, 0.1, 0.5]))[0]
+    assert np.abs(slopes).max() < 1e-3
+
+
 @pytest.mark.parametrize(
     ("name", "parameter", "message"),
     [
