@@ -425,6 +425,18 @@ class Network:
         hint = "" if against is None or limit.verdict.holds else f"{limit.verdict.reason}; {INDEPENDENT}"
         return study(self.program, name, data, limits, widths, seeds, progress, gaussian=is_gaussian(limit), hint=hint)
 
+    def write_report(self, path: str | os.PathLike[str], found: Validation, output: str | None = None) -> None:
+        """Writes what `validate` found as one HTML page: the program, its derivation, figures, numbers, the verdict.
+
+        Raises TensorProgError when the file cannot be written.
+        """
+        from tensorprog.files import written_whole
+        from tensorprog.reporting import page, setting
+
+        text = page(setting(self.elaborated, self.derive(output).limit, found), found)
+        with written_whole(Path(path)) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
     def _claimed(self, against: Network | Mapping[str, Any], x: Any, output: str) -> dict[str, Limits]:
         """What the user takes for the limit, in the form of `_limit_values`."""
         if isinstance(against, Network):

@@ -57,6 +57,12 @@ class Validation:
             case _:
                 return f"inconclusive. {reason}"
 
+    def _repr_html_(self) -> str:
+        """Figures and numbers in a notebook."""
+        from tensorprog.reporting import fragment
+
+        return fragment(self)
+
     def _studies(self) -> dict[str, Convergence | Law]:
         studies: dict[str, Convergence | Law] = {NAMES[kind]: c for kind, c in self.found.items()}
         return studies if self.law is None else {**studies, "law of the outputs": self.law}

@@ -38,10 +38,12 @@ def _claim(file: Path, params: Mapping[str, str]) -> Any:
 @click.option("--against", type=click.Path(path_type=Path), metavar="FILE",
               help="Compare with another limit: a .tp file, or an .npz file with arrays nngp and ntk.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Write a picture of the convergence.")
+@click.option("--report", type=click.Path(path_type=Path), metavar="FILE",
+              help="Write a page (HTML) with the program, its derivation, figures and numbers.")
 @accuracy_option
 def command(
     data: str | None, n: int, widths: tuple[int, ...] | None, seeds: int | None, seconds: float, plot: Path | None,
-    accuracy: float | None, against: Path | None, **options: Any,
+    report: Path | None, accuracy: float | None, against: Path | None, **options: Any,
 ) -> int:
     """Compare the limit with simulations over a range of widths; exit with 1 when they disagree."""
     choice = chosen(**options)
@@ -54,6 +56,8 @@ def command(
         from tensorprog.pictures import save_picture
 
         save_picture(plot, net.program.name, found)
+    if report is not None:
+        net.write_report(report, found, choice.output)
     choice.console.notes(net.limit(choice.output).notes)
     choice.console.say(str(found))
     choice.console.result({"verdict": found.verdict, **found.found, "law": found.law, "words": found.words,

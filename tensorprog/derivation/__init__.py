@@ -2,6 +2,6 @@
 
 from tensorprog.derivation.compose import compose
 from tensorprog.derivation.derive import Derivation, derive
-from tensorprog.derivation.publish import FORMATS
+from tensorprog.derivation.publish import FORMATS, FORMULAS, html_parts
 
-__all__ = ["FORMATS", "Derivation", "compose", "derive"]
+__all__ = ["FORMATS", "FORMULAS", "Derivation", "compose", "derive", "html_parts"]

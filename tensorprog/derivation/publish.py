@@ -13,14 +13,16 @@ from tensorprog.derivation.page import Display, Heading, Line, Loop, Page, Parag
 from tensorprog.derivation.text import Text
 
 WIDTH = 100
-STYLE = """
-body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font: 1rem/1.5 Georgia, serif; color: #222; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-table { border-collapse: collapse; margin: 1rem 0 1rem 1.5rem; display: block; overflow: auto hidden; }
-td { padding: 0.35rem 0.3rem; vertical-align: baseline; } td.left { text-align: right; white-space: nowrap; }
-td.remark { color: #666; padding-left: 2rem; white-space: nowrap; }
+FORMULAS = """
+table.formulas { border-collapse: collapse; margin: 1rem 0 1rem 1.5rem; display: block; overflow: auto hidden; }
+table.formulas td { padding: 0.35rem 0.3rem; vertical-align: baseline; }
+table.formulas td.left { text-align: right; white-space: nowrap; }
+table.formulas td.remark { color: #666; padding-left: 2rem; white-space: nowrap; }
 math { font-size: 1.1em; font-family: "Latin Modern Math", "STIX Two Math", "Cambria Math", math; }
 """
+STYLE = f"""
+body {{ max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font: 1rem/1.5 Georgia, serif; color: #222; }}
+h1 {{ font-size: 1.5rem; }} h2 {{ font-size: 1.15rem; margin-top: 2rem; }}{FORMULAS}"""
 
 
 def text(page: Page) -> str:
@@ -133,8 +135,15 @@ def _plain(words: str) -> str:
 
 def html(page: Page) -> str:
     """The page as one file that needs nothing else: MathML, no scripts."""
+    head = f'<meta charset="utf-8"/>\n<title>{escape(page.title)}</title>\n<style>{STYLE}</style>'
+    whole = f"<h1>{escape(page.title)}</h1>\n{html_parts(page)}"
+    return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{whole}\n</body>\n</html>\n'
+
+
+def html_parts(page: Page) -> str:
+    """What stands below the title, to be put into another document."""
     writer = Writer(MathML())
-    body = [f"<h1>{escape(page.title)}</h1>"]
+    body = []
     for part in page.parts:
         match part:
             case Heading(text=words):
@@ -144,10 +153,8 @@ def html(page: Page) -> str:
                 body.append(f"<p>{shown}</p>")
             case Display(lines=lines):
                 rows = "\n".join(_html_row(x, loop, writer) for x, loop in _ranged(lines))
-                body.append(f"<table>\n{rows}\n</table>")
-    head = f'<meta charset="utf-8"/>\n<title>{escape(page.title)}</title>\n<style>{STYLE}</style>'
-    whole = "\n".join(body)
-    return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{whole}\n</body>\n</html>\n'
+                body.append(f'<table class="formulas">\n{rows}\n</table>')
+    return "\n".join(body)
 
 
 def _html_row(x: Line, loop: Loop | None, writer: Writer) -> str:
