@@ -425,15 +425,22 @@ class Network:
         hint = "" if against is None or limit.verdict.holds else f"{limit.verdict.reason}; {INDEPENDENT}"
         return study(self.program, name, data, limits, widths, seeds, progress, gaussian=is_gaussian(limit), hint=hint)
 
-    def write_report(self, path: str | os.PathLike[str], found: Validation, output: str | None = None) -> None:
-        """Writes what `validate` found as one HTML page: the program, its derivation, figures, numbers, the verdict.
+    def write_report(
+        self,
+        path: str | os.PathLike[str],
+        found: Validation,
+        training: Training | None = None,
+        output: str | None = None,
+    ) -> None:
+        """Writes what `validate` found, and what `train` did, as one HTML page.
 
-        Raises TensorProgError when the file cannot be written.
+        It has the program, its derivation, figures, numbers and the verdict, and needs no other file.  TensorProgError
+        when the file cannot be written.
         """
         from tensorprog.files import written_whole
         from tensorprog.reporting import page, setting
 
-        text = page(setting(self.elaborated, self.derive(output).limit, found), found)
+        text = page(setting(self.elaborated, self.derive(output).limit, found), found, training)
         with written_whole(Path(path)) as temporary:
             temporary.write_text(text, encoding="utf-8")
 

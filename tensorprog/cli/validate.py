@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
 from tensorprog.cli.data import HELP, read_or_draw
 from tensorprog.cli.options import accuracy_option, chosen, program_options
 from tensorprog.cli.widths import Widths
 from tensorprog.loading import load_file
 from tensorprog.verdict import NAMES
+
+if TYPE_CHECKING:
+    from tensorprog.api import Network
+    from tensorprog.training import Training
+    from tensorprog.verdict import Validation
 
 EXAMPLES = 4
 
@@ -25,6 +31,13 @@ def _claim(file: Path, params: Mapping[str, str]) -> Any:
         return load(file, **params)
     arrays = load_file(file)
     return {k: v for k, v in arrays.items() if k in NAMES} if isinstance(arrays, dict) else {}
+
+
+def _trained(net: Network, x: Any, found: Validation, steps: int, output: str | None) -> Training:
+    """The widest network of a study, trained on signs by chance."""
+    study = next(iter(found.found.values()))
+    signs = np.random.default_rng(0).permutation(np.resize([-1.0, 1.0], len(study.limit)))
+    return net.train(x, signs, width=study.widths[-1], steps=steps, output=output)
 
 
 @click.command("validate")
@@ -40,10 +53,12 @@ def _claim(file: Path, params: Mapping[str, str]) -> Any:
 @click.option("--plot", type=click.Path(path_type=Path), help="Write a picture of the convergence.")
 @click.option("--report", type=click.Path(path_type=Path), metavar="FILE",
               help="Write a page (HTML) with the program, its derivation, figures and numbers.")
+@click.option("--train", "steps", type=click.IntRange(1), metavar="STEPS",
+              help="Also train the widest network so long, on targets -1 and 1 by chance, for the page.")
 @accuracy_option
 def command(
     data: str | None, n: int, widths: tuple[int, ...] | None, seeds: int | None, seconds: float, plot: Path | None,
-    report: Path | None, accuracy: float | None, against: Path | None, **options: Any,
+    report: Path | None, steps: int | None, accuracy: float | None, against: Path | None, **options: Any,
 ) -> int:
     """Compare the limit with simulations over a range of widths; exit with 1 when they disagree."""
     choice = chosen(**options)
@@ -52,12 +67,13 @@ def command(
     with choice.console.progress() as progress:
         found = net.validate(x, widths, seeds, choice.output, progress, seconds, accuracy,
                              None if against is None else _claim(against, choice.params))
+        training = None if steps is None else _trained(net, x, found, steps, choice.output)
     if plot is not None:
         from tensorprog.pictures import save_picture
 
         save_picture(plot, net.program.name, found)
     if report is not None:
-        net.write_report(report, found, choice.output)
+        net.write_report(report, found, training, choice.output)
     choice.console.notes(net.limit(choice.output).notes)
     choice.console.say(str(found))
     choice.console.result({"verdict": found.verdict, **found.found, "law": found.law, "words": found.words,

@@ -6,6 +6,7 @@ import base64
 import re
 from collections.abc import Iterable, Mapping
 from html import escape
+from typing import TYPE_CHECKING
 
 from tensorprog.derivation import FORMULAS
 from tensorprog.finite.convergence import Convergence
@@ -13,6 +14,9 @@ from tensorprog.finite.law import Law
 from tensorprog.reporting import figures
 from tensorprog.reporting.setting import Setting
 from tensorprog.verdict import NAMES, Validation
+
+if TYPE_CHECKING:
+    from tensorprog.training import Training
 
 COLOURS: Mapping[str, str] = {"agrees": "#2f855a", "disagrees": "#c53030", "inconclusive": "#b7791f"}
 
@@ -33,14 +37,15 @@ STYLE = """
 """
 
 
-def page(setting: Setting, found: Validation) -> str:
-    """The whole document."""
+def page(setting: Setting, found: Validation, training: Training | None = None) -> str:
+    """The whole document, with the curves of a training if there was one."""
     body = [
         f"<h1>{escape(setting.title)}</h1>",
         _verdict(found),
         _facts(setting.facts),
         f"<h2>Program</h2>\n<pre>{_highlighted(setting.source)}</pre>",
         *study(found),
+        *([] if training is None else _training(training)),
         f'<h2>Derivation</h2>\n<div class="derivation">{setting.derivation}</div>',
     ]
     head = f'<meta charset="utf-8"/>\n<title>{escape(setting.title)}</title>\n<style>{FORMULAS}{STYLE}</style>'
@@ -108,6 +113,16 @@ def _law(law: Law) -> str:
     rows = [(str(w), str(len(f)), f"{k.value:+.3f} ± {k.error:.3f}", f"{e:.3f}")
             for w, f, k, e in zip(law.widths, law.outputs, law.kurtosis, law.energy, strict=True)]
     return _table(("width", "networks", "excess kurtosis", "p of the energy test"), rows)
+
+
+def _training(found: Training) -> list[str]:
+    off = {name: found.deviation(name) for name in ("infinite", "linearized")}
+    words = (f"Width {found.width}, {found.train} examples, {found.loss} loss, {found.schedule.counts[-1]} steps of "
+             f"{found.schedule.step:.3g}. The outputs leave the prediction of infinite width by at most "
+             f"{off['infinite']:.2g} (rms over rows), that of the linearized network by {off['linearized']:.2g}; "
+             f"the kernel moved by {found.movement.change[-1]:.1%}.")
+    return ["<h2>Training</h2>", f"<p>{escape(words)}</p>",
+            _image(figures.training(found), "outputs over time beside predictions, movement of the kernel")]
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
