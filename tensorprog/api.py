@@ -367,6 +367,23 @@ class Network:
 
         return tuple(parallel(one, chosen))
 
+    def export(self, library: str) -> str:
+        """The program as the text of a Python module that imports only "numpy" or "torch".
+
+        It has `forward(w, inputs...)` with the meaning of `simulate`, batched over examples, `initial` (parameters
+        drawn as the program says) and `rates` (the learning rate of each); for torch also a Module.  Raises
+        TensorProgError for another library, and for states that are no loop over one axis.
+        """
+        from tensorprog.export import source
+
+        return source(self.program, library)
+
+    def save_weights(self, out: str | os.PathLike[str], weights: Weights) -> None:
+        """Parameters to a .npz file, for `forward` of `export`: NAME [axes..., rows, cols], and lr/NAME, its rate."""
+        from tensorprog.export import save_parameters
+
+        save_parameters(self.program, weights, Path(out))
+
     def _widths(self, width: Width, data: Dataset) -> dict[str, int]:
         from tensorprog.finite import widths_at
 

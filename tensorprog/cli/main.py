@@ -18,7 +18,7 @@ from tensorprog import __version__
 from tensorprog.cli.console import diagnostic_data, shown
 from tensorprog.errors import Diagnostic, TensorProgError
 
-COMMANDS = ("check", "show", "fmt", "derive", "kernel", "validate", "train", "run")
+COMMANDS = ("check", "show", "fmt", "derive", "kernel", "validate", "train", "export", "run")
 REPORT = "this is a fault of tensorprog, not of your program; please report it with the file and this message"
 
 
