@@ -75,3 +75,16 @@ def test_the_variance_of_relu_networks(depth):
     found = convergence(net.nngp(X[:1]), draws)
     assert abs(found.variance.size.value - 5 * depth) < 4 * found.variance.size.error < 4 * 0.25 * 5 * depth
     assert found.bias.size.value < 4 * found.bias.size.error  # the mean is exact at every width
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mlp", "tied"])
+def test_right_limits_are_called_wrong_as_seldom_as_stated(name):
+    """Over 60 studies of small networks p < 0.05 in at most 5%, p < 0.001 in none, up to chance."""
+    net = tensorprog.load(EXAMPLES / f"{name}.tp")
+    kernels, draws = net.kernels(X), {w: net.simulate(X, w, range(1000 * w, 1000 * w + 240)) for w in (16, 32, 64)}
+    p = np.array([
+        convergence(getattr(kernels, kind), {w: [d.quantity(kind) for d in ds[k : k + 8]] for w, ds in draws.items()})
+        .extrapolated.p for kind in ("nngp", "ntk") for k in range(0, 240, 8)
+    ])
+    assert np.mean(p < 0.05) < 0.05 + 3 * np.sqrt(0.05 / len(p)) and p.min() > 1e-4
