@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tensorprog.backend.trace import NotTraceable
 from tensorprog.symbolic.expectation import Expected
-from tensorprog.tape.blocks import Block, Key
+from tensorprog.tape.blocks import Block, Forms, Key
 from tensorprog.tape.execute import Run
 from tensorprog.tape.tape import Tape
 
@@ -78,7 +78,9 @@ class Interpreted:
 
     @property
     def side(self) -> int:
-        """The largest block, in examples of a side."""
+        """The largest block, in examples of a side; one where pairs are integrated by themselves in any case."""
+        if any(isinstance(b, Forms) for b in self.pairs.blocks):
+            return 1
         memory = min(self.pairs.memory, MEMORY) / (8 * max(1, self.pairs.tape.count))
         return int(max(1, min(512, np.sqrt(memory))))
 

@@ -55,7 +55,7 @@ def flat_index(index: tuple[Expr, ...], axes: tuple[Axis, ...], env: Sizes, size
     flat = np.zeros(length, dtype=np.int64)
     inside = np.ones(length, dtype=bool)
     for expr, extent in zip(index, shape(axes, sizes), strict=True):
-        value = np.broadcast_to(np.asarray(evaluate(expr, env), dtype=np.float64), (length,)).astype(np.int64)
+        value = np.asarray(evaluate(expr, env)).astype(np.int64, copy=False)
         inside &= (value >= 0) & (value < extent)
         flat = flat * extent + value
     return np.where(inside, flat, -1)

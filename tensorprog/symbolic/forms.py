@@ -39,9 +39,10 @@ CUT = 8 * float(np.finfo(float).eps)
 """Eigenvalues below this, times the number of elements, are rounding."""
 RANK = 1e-12
 """Eigenvalues of correlations below this are no directions in which a form could be different from zero."""
-STEPS = (0.5, 0.25, 0.125)
-ENOUGH = 1e-12
-NEGLIGIBLE = 1e-20
+STEPS = (0.7, 0.35, 0.175)
+ENOUGH = 1e-10
+"""The relative error that is asked for, estimated from above; what is reached is about ten times smaller."""
+NEGLIGIBLE = 1e-16
 """Nodes with less of the whole are left out."""
 CHUNK, LARGE = 1 << 21, 1 << 24
 """Numbers of covariances, and of terms, that are in memory at a time."""

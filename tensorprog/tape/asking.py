@@ -152,8 +152,11 @@ class Asking:
 
     def _elements(self, read: Read, side: Side, at: Ints, s: int) -> Ints:
         """The elements that a read of a side names, for elements `at` of the side's own axes."""
-        env = {**self.sizes[s], **{k: v[at] for k, v in grid(side.axes, self.sizes[s]).items()}}
-        return flat_index(read.index, self.program.var(read.var).axes, env, self.sizes[s], len(at))
+        sizes, axes = self.sizes[s], self.program.var(read.var).axes
+        indices, size = grid(side.axes, sizes), count(side.axes, sizes)
+        if size <= len(at):  # each element of the side once
+            return flat_index(read.index, axes, {**sizes, **indices}, sizes, size)[at]
+        return flat_index(read.index, axes, {**sizes, **{k: v[at] for k, v in indices.items()}}, sizes, len(at))
 
     def _number(self, e: Expr, side: Side, at: Ints, s: int) -> Any:
         env = {**self.sizes[s], **{k: v[at] for k, v in grid(side.axes, self.sizes[s]).items()}}

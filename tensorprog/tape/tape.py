@@ -13,6 +13,7 @@ A tape knows index structure only; `execute.py` runs it on data.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -179,6 +180,9 @@ class Tape(Rules):
         return {key: (s.at > 0) & ~alive[key][s.at] for key, s in self.slots.items() if not alive[key][1:].all()}
 
     def _levels(self, start: Mapping[Key, int], total: int) -> Ints:
+        whole = self._key_levels()
+        if whole is not None:
+            return np.concatenate([np.full(s.size, whole[key]) for key, s in self.slots.items()])
         edges = []
         for block in self.blocks:
             for key, slots in block.reads(self.single):
@@ -188,4 +192,18 @@ class Tape(Rules):
         level = levels(total, edges)
         if (level < 0).any():
             raise fail("the equations of this program refer to each other in a circle", self.program.span)
+        return level
+
+    def _key_levels(self) -> dict[Key, int] | None:
+        """The length of the longest path to every key; None where a key needs itself, as in recurrences."""
+        needs: dict[Key, set[Key]] = {key: set() for key in self.slots}
+        for block in self.blocks:
+            needs[block.key].update(key for key, _ in block.reads(self.single) if key in self.slots)
+        try:
+            order = tuple(TopologicalSorter(needs).static_order())
+        except CycleError:
+            return None
+        level: dict[Key, int] = {}
+        for key in order:
+            level[key] = max((level[k] + 1 for k in needs[key]), default=0)
         return level
