@@ -34,23 +34,20 @@ def write(S, O, at, ii, jj, ni, nj, mirrored):
     rows, cols = at.shape
     for a in range(rows):
         for b in range(cols):
-            tile = S[at[a, b]]
+            s = at[a, b]
             for i in range(ni):
                 first = min(nj, max(0, ii + i + 1 - jj)) if mirrored else 0
-                row = O[(ii + i) * rows + a]
                 if cols == 1:
-                    row[jj + first : jj + nj] = tile[i, first:nj]
+                    row, tile = O[(ii + i) * rows + a, jj + first : jj + nj], S[s, i, first:nj]
+                    for j in range(len(row)):
+                        row[j] = tile[j]
                 else:
                     for j in range(first, nj):
-                        row[(jj + j) * cols + b] = tile[i, j]
-            for j in range(nj if mirrored else 0):
-                last = min(ni, max(0, jj + j - ii))
-                row = O[(jj + j) * cols + b]
-                if rows == 1:
-                    row[ii : ii + last] = tile[:last, j]
-                else:
-                    for i in range(last):
-                        row[(ii + i) * rows + a] = tile[i, j]
+                        O[(ii + i) * rows + a, (jj + j) * cols + b] = S[s, i, j]
+            if mirrored:
+                for j in range(nj):
+                    for i in range(min(ni, max(0, jj + j - ii))):
+                        O[(jj + j) * cols + b, (ii + i) * rows + a] = S[s, i, j]
 """
 
 
@@ -80,17 +77,24 @@ def run(S, F, W, L, R, steps, given, G, D, origin, first, last, start, mirrored,
             nj = min(S.shape[2], R.shape[1] - jj)
             if mirrored and jj + nj <= ii:
                 continue
-            F[:] = 0.0
+            F[:] = 0
             for g in range(len(given)):
                 for i in range(ni):
-                    S[given[g], i, :nj] = G[g, ii - origin + i, jj - start : jj - start + nj]
+                    products = G[g, ii - origin + i, jj - start : jj - start + nj]
+                    for j in range(nj):
+                        S[given[g], i, j] = products[j]
             for s in range(len(steps)):
                 kind, lo, hi = steps[s, 0], steps[s, 1], steps[s, 2]
 {lines_of(choices, 16)}
 {lines_of(writes, 12)}
-            if F[:ni, :nj].any():
+            doubts = 0
+            for i in range(ni):
+                for j in range(nj):
+                    doubts += F[i, j]
+            if doubts > 0:
                 doubtful += 1
                 for i in range(ni):
-                    D[ii - origin + i, jj - start : jj - start + nj] = F[i, :nj] > 0.0
+                    for j in range(nj):
+                        D[ii - origin + i, jj - start + j] = F[i, j] > 0
     return doubtful
 """

@@ -47,6 +47,7 @@ TEMPLATES = {
     "sin": "math.sin({})",
     "cos": "math.cos({})",
     "copysign": "math.copysign({}, {})",
+    "residue": "special.fused({}, {}, -({}))",
     "abs": "abs({})",
     "max": "max({}, {})",
     "min": "min({}, {})",
@@ -143,7 +144,7 @@ def _judged(expect: Expect, names: dict[int, str]) -> list[str]:
         lines.append(f"good{n} = e{n} <= {SETTLED} * abs({_operand(value, names)})")
         lines.append(f"w{n} = max(w{n}, special.bits(e{n} if good{n} else 0.0))")
     good = " & ".join(f"good{n}" for n in range(len(expect.values)))
-    return [*lines, f"F[i, j] += 0.0 if {good} else 1.0"]
+    return [*lines, f"F[i, j] += 0 if {good} else 1"]
 
 
 def _columns(names: Sequence[str], right: Sequence[str]) -> str:

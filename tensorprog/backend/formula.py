@@ -14,6 +14,7 @@ from tensorprog.ir import expr as ex
 from tensorprog.symbolic.bounded import Bounded
 from tensorprog.symbolic.expectation import Closed, Expectation, Moved
 from tensorprog.symbolic.law import Law
+from tensorprog.symbolic.orthant import product_error
 
 Pair = tuple[int, int]
 
@@ -152,5 +153,6 @@ ARRAYS: dict[str, Any] = {
     "not": np.logical_not,
     "atan2": np.arctan2,
     "copysign": np.copysign,
+    "residue": product_error,
 }
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tensorprog.backend.formula import Arguments, frontier, recorded
 from tensorprog.backend.rows import Rows
+from tensorprog.backend.separate import separated
 from tensorprog.backend.series import Marginal, marginals_of, params_of
 from tensorprog.backend.trace import NotTraceable, Recorder, Scalar, Traced
 from tensorprog.ir import expr as ex
@@ -281,8 +282,10 @@ class _Lowering:
     ) -> Expect:
         recorder = Recorder()
         at = form.arguments(recorder)
-        found = [recorded(e, at) for e in kinds]
-        values, errors = tuple(v for v, _ in found), tuple(e for _, e in found)
+        found = [x for e in kinds for x in recorded(e, at)]
+        sides = [frozenset(n for n, o in inputs.items() if o.where == where) for where in ("left", "right")]
+        found = separated(found, sides, recorder)
+        values, errors = tuple(found[::2]), tuple(found[1::2])
         known: list[tuple[Traced, Operand]] = []
         for s, where in enumerate(("left", "right")):
             own = {n: o.rows for n, o in inputs.items() if o.where == where}

@@ -89,7 +89,7 @@ class Machine:
         """Some rows of a strip, in tiles."""
         cols = min(MOST_COLS, rows[1].shape[1] - part.start)
         high = int(max(1, min(16, last - first, CACHE // (8 * self.lowered.size * cols))))
-        slots, doubts = np.zeros((self.lowered.size, high, cols)), np.zeros((high, cols))
+        slots, doubts = np.zeros((self.lowered.size, high, cols)), np.zeros((high, cols), dtype=np.int64)
         worst: Floats = np.zeros(len(self.expectations))
         given = np.array([g.out for g in self.given], dtype=np.int64)
         where = part.first, first, last, part.start, part.mirrored

@@ -166,7 +166,7 @@ def series(S, F, W, L, R, ii, jj, ni, nj, index, coef, lo, hi):
                 good = e <= max({ACCEPT} * abs(total[j]), {FLOOR} * cross)
                 worst = max(worst, special.bits(e if good else 0.0))
                 S[o, i, j] = total[j]
-                F[i, j] += 0.0 if good else 1.0
+                F[i, j] += 0 if good else 1
         W[w] = max(W[w], special.number(worst))
 
 

@@ -31,6 +31,12 @@ def inlined(f: F) -> F:
     return cast(F, machine)
 
 
+def contracted(f: F) -> F:
+    """The same for what gains by products and sums rounded once, as polynomials do."""
+    machine: Any = njit(forceinline=True, error_model="numpy", fastmath={"contract"})(f)
+    return cast(F, machine)
+
+
 LOG2_E = 1.4426950408889634
 LOG2_HIGH, LOG2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # log(2) in two parts
 ROUNDER = 6755399441055744.0  # 1.5 * 2^52: adding it rounds to an integer, which stands in the low bits
@@ -68,13 +74,22 @@ def _number(typing_context: Any, bits: Any) -> Any:
     return types.float64(types.int64), codegen
 
 
+def _fused(typing_context: Any, x: Any, y: Any, z: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fma(*args)
+
+    return types.float64(types.float64, types.float64, types.float64), codegen
+
+
+fused: Any = intrinsic(_fused)
+"""x y + z, rounded once."""
 bits: Any = intrinsic(_bits)
 """The bits of a number as an integer; ordered like the numbers where these are not negative."""
 number: Any = intrinsic(_number)
 """The number of some bits."""
 
 
-@inlined
+@contracted
 def exp(x: float) -> float:
     """e^x"""
     bounded = min(max(x, LEAST), MOST)
@@ -97,7 +112,7 @@ def exp(x: float) -> float:
     return value if x == x else x
 
 
-@inlined
+@contracted
 def expm1(x: float) -> float:
     """e^x - 1, as 2 sinh(x / 2) e^(x / 2) with the series of sinh where |x| < 1."""
     z = 0.25 * x * x
@@ -112,11 +127,11 @@ def expm1(x: float) -> float:
     return x * p * exp(0.5 * x) if abs(x) < 1.0 else exp(x) - 1.0
 
 
-@inlined
-def _arctan_unit(t: float) -> float:
-    """arctan of t in [0, 1]"""
-    reduce = t > TAN_EIGHTH
-    u = (t - 1.0) / (t + 1.0) if reduce else t
+@contracted
+def _arctan_unit(small: float, large: float) -> float:
+    """arctan of small / large in [0, 1], large > 0"""
+    reduce = small > TAN_EIGHTH * large
+    u = (small - large if reduce else small) / (small + large if reduce else large)
     z = u * u
     p = 0.037963903161110833033 - 0.017803896394812563193 * z
     p = p * z - 0.050350497953124393166
@@ -137,7 +152,7 @@ def angle(y: float, x: float) -> float:
     """The angle of (x, y) in [0, pi], y >= 0; 0 at the origin."""
     size = abs(x)
     large, small = max(size, y), min(size, y)
-    first = _arctan_unit(small / (large if large > 0.0 else 1.0))
+    first = _arctan_unit(small, large if large > 0.0 else 1.0)
     first = HALF_PI - first if y > size else first
     return math.pi - first if x < 0.0 else first
 
@@ -149,7 +164,7 @@ def atan2(y: float, x: float) -> float:
     return -value if y < 0.0 else value
 
 
-@inlined
+@contracted
 def _scaled_erfc(x: float) -> float:
     """exp(x^2) erfc(x), x >= 0"""
     t = (x - 3.75) / (x + 3.75)

@@ -6,7 +6,7 @@ Questions about whole arrays (`np.any`) are answered by yes, so that the general
 
     node = input(name) | op(args),   args nodes or numbers
     op   = add sub mul div neg pow | sqrt exp expm1 log sin cos abs sign | max min where | gt lt ge le eq ne and or not
-         | atan2 erf ndtr copysign minor
+         | atan2 erf ndtr copysign residue(x, y, xy), the error of a product
 """
 
 from __future__ import annotations
@@ -57,6 +57,10 @@ class Traced:
     def real(self) -> Traced:
         """Complex formulas are not traced."""
         return self
+
+    def product_error(self, x: Scalar, y: Scalar, xy: Scalar) -> Scalar:
+        """x y - xy (`symbolic.orthant`)"""
+        return self.recorder.record("residue", x, y, xy)
 
     def __bool__(self) -> bool:
         raise NotTraceable("a decision about an entry")
@@ -220,6 +224,7 @@ NEUTRAL: dict[str, Callable[..., Scalar | None]] = {
     "and": lambda a, b: False if _is(a, 0) or _is(b, 0) else b if _is(a, 1) else a if _is(b, 1) else None,
     "or": lambda a, b: True if _is(a, 1) or _is(b, 1) else b if _is(a, 0) else a if _is(b, 0) else None,
     "where": lambda c, a, b: a if _same(a, b) or _is(c, 1) else b if _is(c, 0) else None,
+    "residue": lambda x, y, _: 0.0 if any(_is(a, n) for a in (x, y) for n in (0, 1)) else None,
     "max": lambda a, b: a if _same(a, b) else None,
     "min": lambda a, b: a if _same(a, b) else None,
 }

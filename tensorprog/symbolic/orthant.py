@@ -39,17 +39,21 @@ def minor(a: Array, b: Array, c: Array) -> Array:
     ab, cc = a * b, c * c
     if np.iscomplexobj(ab) or np.iscomplexobj(cc):
         return array(ab - cc)
-    value = (ab - cc) + (_product_error(a, b, ab) - _product_error(c, c, cc))
+    value = (ab - cc) + (product_error(a, b, ab) - product_error(c, c, cc))
     return np.where(value > 4 * EPS * ab, value, 0.0)
 
 
 def cross(a: Array, b: Array, c: Array, d: Array) -> Array:
     """ab - cd with a relative error of some ulps."""
     ab, cd = a * b, c * d
-    return array((ab - cd) + (_product_error(a, b, ab) - _product_error(c, d, cd)))
+    return array((ab - cd) + (product_error(a, b, ab) - product_error(c, d, cd)))
 
 
-def _product_error(x: Array, y: Array, xy: Array) -> Array:
+def product_error(x: Array, y: Array, xy: Array) -> Array:
+    """x y - xy, exactly; `xy` is the rounded product.  What stands for an entry has an operation for it."""
+    for symbol in (x, y):
+        if hasattr(symbol, "product_error"):
+            return array(symbol.product_error(x, y, xy))
     x_high, x_low = _halves(x)
     y_high, y_low = _halves(y)
     return array(x_low * y_low - (((xy - x_high * y_high) - x_low * y_high) - x_high * y_low))
