@@ -1,6 +1,6 @@
 """One kernel by neural-tangents, for bench_kernels.py: run by the Python of an environment that has it.
 
-    python peer_neural_tangents.py DEPTH PHI FOLDER        reads FOLDER/x.npy, writes nngp.npy, ntk.npy, seconds.npy
+    python peer_neural_tangents.py DEPTH PHI FOLDER DTYPE  reads FOLDER/x.npy, writes nngp.npy, ntk.npy, seconds.npy
 """
 
 import sys
@@ -11,7 +11,7 @@ sys.modules["neural_tangents.experimental"] = types.ModuleType("neural_tangents.
 
 import jax  # noqa: E402
 
-jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_enable_x64", sys.argv[4] == "float64")
 
 import numpy as np  # noqa: E402
 from neural_tangents import stax  # noqa: E402
@@ -39,14 +39,14 @@ def mlp(depth: int, phi: str):
 def main() -> None:
     """Times the second and third run; the first compiles."""
     depth, phi, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-    x = np.load(f"{folder}/x.npy")
+    x = np.load(f"{folder}/x.npy").astype(sys.argv[4])
     kernel = jax.jit(lambda a: mlp(depth, phi)(a, None, ("nngp", "ntk")))
     seconds = []
     for _ in range(4):
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         found = kernel(x)
         nngp, ntk = np.asarray(found.nngp), np.asarray(found.ntk)
-        seconds.append(time.perf_counter() - start)
+        seconds.append((time.perf_counter() - start, time.process_time() - busy))
     np.save(f"{folder}/nngp.npy", nngp)
     np.save(f"{folder}/ntk.npy", ntk)
     np.save(f"{folder}/seconds.npy", seconds)

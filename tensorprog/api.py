@@ -163,17 +163,19 @@ class Network:
         replicates: int = 8,
         seed: int = 0,
         progress: Progress | None = None,
+        dtype: str | None = None,
     ) -> Kernels:
         """Both kernels with standard errors (`nngp_se`, `ntk_se`, None where exact) and `report`.
 
         `tier` is "auto", "closed", "quadrature" or "sampling".  What has to be sampled is sampled until the largest
         standard error over the scale of its kernel, max se[i, j] / sqrt(K[i, i] K[j, j]), is below `accuracy`, or with
         `replicates` independent runs of `samples` draws each.  `progress(message, fraction)` is called on long work.
+        `dtype` is "float64", "float32" (inner products and results; errors below 1e-5 of the largest entry), or None.
         Data as `tensorprog.dataset.bind` takes it.  Raises TensorProgError for data that does not fit.
         """
         from tensorprog.evaluate import Options, evaluate
 
-        options = Options(want, tier, accuracy, samples, replicates, seed, progress)
+        options = Options(want, tier, accuracy, samples, replicates, seed, progress, dtype or "float64")
         _check_options(options)
         left, right = self._bind(x1, x2)
         rows = [_rows(self.program, self.output(output), d) for d in (left, right or left)]
@@ -181,7 +183,7 @@ class Network:
         kernels = evaluate(self._derivations(output), left, right, options)
         _check_finite(kernels, self.output(output))
         single = _is_single(x1) and (x2 is None or _is_single(x2))
-        return _shaped(kernels, rows[0].shape + rows[1].shape, np.float32 if single else np.float64)
+        return _shaped(kernels, rows[0].shape + rows[1].shape, dtype or ("float32" if single else "float64"))
 
     def kernel_gradients(
         self,
@@ -555,6 +557,8 @@ def is_number(limit: Limit) -> bool:
 def _check_options(options: Options) -> None:
     if options.tier not in TIERS:
         raise fail(f"there is no tier '{options.tier}'", hint=f"tiers: {', '.join(TIERS)}")
+    if options.dtype not in ("float32", "float64"):
+        raise fail(f"kernels have no type '{options.dtype}'", hint="types: float32, float64")
     if isinstance(options.want, str) or not set(options.want) <= {"nngp", "ntk"}:
         raise fail(f"want = {options.want!r} is no tuple of 'nngp' and 'ntk'")
     if options.samples < 2 or options.replicates < 2:
@@ -608,7 +612,7 @@ def _rows(program: Program, output: Output, data: Dataset) -> _Rows:
     return _Rows(total, (data.count, *extents.pop()) if len(extents) == 1 else (total,))
 
 
-def _shaped(kernels: Kernels, full: tuple[int, ...], dtype: type) -> Kernels:
+def _shaped(kernels: Kernels, full: tuple[int, ...], dtype: str) -> Kernels:
     def view(k: NDArray[np.float64] | None) -> Any:
         return None if k is None else k.reshape(full).astype(dtype, copy=False)
 

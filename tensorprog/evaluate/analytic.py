@@ -155,9 +155,13 @@ def _tapes(
 
 
 def kernels(
-    prepared: Prepared, left: Dataset, right: Dataset | None, progress: Callable[[float], None]
+    prepared: Prepared,
+    left: Dataset,
+    right: Dataset | None,
+    progress: Callable[[float], None],
+    dtype: str = "float64",
 ) -> tuple[dict[str, Floats], Errors]:
-    """The kernels between two data sets, or of one with itself, and the error estimates."""
+    """The kernels between two data sets, or of one with itself, as float64 or float32, and the error estimates."""
     limit, want = prepared.limit, prepared.names
     outs = outputs(limit, left), outputs(limit, right or left)
     other, errors = right or left, Errors()
@@ -165,10 +169,11 @@ def kernels(
         (g, h) for i, g in enumerate(left.groups) for j, h in enumerate(other.groups) if right is not None or j >= i
     ]
     if len(pairs) == 1:  # all examples, in their order
-        return _group_kernels(prepared, *pairs[0], right is None, errors, progress), errors
-    result = {name: np.zeros((sum(outs[0].values()), sum(outs[1].values()))) for name in want}
+        return _group_kernels(prepared, *pairs[0], right is None, errors, progress, dtype), errors
+    result = {name: np.zeros((sum(outs[0].values()), sum(outs[1].values())), dtype) for name in want}
     for done, (g, h) in enumerate(pairs):
-        blocks = _group_kernels(prepared, g, h, right is None and g is h, errors, _part_of(progress, done, len(pairs)))
+        step = _part_of(progress, done, len(pairs))
+        blocks = _group_kernels(prepared, g, h, right is None and g is h, errors, step, dtype)
         rows, cols = _places(g, left, outs[0]), _places(h, other, outs[1])
         for name in want:
             result[name][np.ix_(rows, cols)] = blocks[name]
@@ -190,7 +195,7 @@ def output_rows(limit: Limit, data: Dataset) -> int:
 def outputs(limit: Limit, data: Dataset) -> dict[int, int]:
     """The number of output elements of every example, by its place in the user's order."""
     axes = limit.program.var(limit.output_var).axes
-    return {int(r): count(axes, g.sizes) for g in data.groups for r in g.rows}
+    return {int(r): number for g in data.groups for number in [count(axes, g.sizes)] for r in g.rows}
 
 
 def _places(group: Group, data: Dataset, outs: Mapping[int, int]) -> NDArray[np.int64]:
@@ -206,6 +211,7 @@ def _group_kernels(
     symmetric: bool,
     errors: Errors,
     progress: Callable[[float], None],
+    dtype: str,
 ) -> dict[str, Floats]:
     cross = prepared.cross(left, right)
     data = [data_families(prepared.limit, left)]
@@ -217,7 +223,7 @@ def _group_kernels(
     assert outs is not None
     shape = len(left) * outs.rows, len(right) * outs.cols
     moving = {name: key for name, key in cross.keys.items() if key in cross.tape.slots}
-    result = {name: np.empty(shape) if name in moving else np.zeros(shape) for name in cross.keys}
+    result = {name: (np.empty if name in moving else np.zeros)(shape, dtype) for name in cross.keys}
     keys = tuple(moving.values())
     pairs = Pairs(cross.tape, cross.blocks, keys, (data[0], data[1]), (selves[0], selves[1]), errors, prepared.memory)
     chosen = evaluator(pairs, lambda: cross.machine, max(prepared.pairs, len(left) * len(right)))

@@ -33,7 +33,7 @@ class Compiled:
     def fill(self, kernels: Sequence[Floats], mirrored: bool, progress: Callable[[float], None]) -> None:
         """See `evaluate.pairs.Evaluator`."""
         rows = self.machine.prepare(*self.pairs.selves)
-        grams = self._grams(mirrored)
+        grams = self._grams(mirrored, all(k.dtype == np.float32 for k in kernels))
         left, right = (run.examples[0] for run in self.pairs.selves)
         step = self._height(right)
         doubtful = [self._equal(mirrored)]
@@ -53,14 +53,14 @@ class Compiled:
         numbers = max(1, len(self.machine.given))
         return max(1, min(STRIP, self.pairs.memory) // (8 * numbers * cols))
 
-    def _grams(self, mirrored: bool) -> list[Gram]:
+    def _grams(self, mirrored: bool, coarse: bool) -> list[Gram]:
         """The inner products of the data, one for each slot that is given."""
         found = []
         for g in self.machine.given:
             x = np.ascontiguousarray(self.pairs.data[0][g.names[0]][:, g.elements[0]])
             same = mirrored and g.names[0] == g.names[1] and g.elements[0] == g.elements[1]
             y = x if same else np.ascontiguousarray(self.pairs.data[1][g.names[1]][:, g.elements[1]])
-            found.append(gram_of(x, y))
+            found.append(gram_of(x, y, coarse))
         return found
 
     def _strip(self, grams: Sequence[Gram], first: int, last: int, right: int, mirrored: bool) -> Strip:

@@ -145,12 +145,14 @@ def _analytic(
 
     missing = ""
     try:
-        found, errors = analytic.kernels(derived.prepared(options.tier, want), left, right, progress)
+        found, errors = analytic.kernels(derived.prepared(options.tier, want), left, right, progress, options.dtype)
     except TensorProgError as error:
         if want != ("nngp", "ntk"):
             raise
         missing = f"there is no NTK at equal examples: {error.diagnostics[0].message}"
-        found, errors = analytic.kernels(derived.prepared(options.tier, ("nngp",)), left, right, progress)
+        found, errors = analytic.kernels(
+            derived.prepared(options.tier, ("nngp",)), left, right, progress, options.dtype
+        )
     rows = tuple(Row(describe(e), e.tier, error) for e, error in errors.values())
     return Kernels(found.get("nngp"), found.get("ntk"), report=Report(rows, missing))
 

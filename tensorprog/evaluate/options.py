@@ -15,6 +15,7 @@ class Options:
     `tier`: "auto", "closed", "quadrature" or "sampling".  What is sampled takes as many draws as `accuracy` asks for,
     the largest standard error over the scale of the kernel, max se[i, j] / sqrt(K[i, i] K[j, j]); without it, `samples`
     draws in each of `replicates` independent repetitions.  `progress(message, fraction)` is called as the work goes on.
+    `dtype` "float32" asks for kernels of that type: about 1e-6 of the largest entry, in half the memory.
     """
 
     want: tuple[str, ...] = ("nngp", "ntk")
@@ -24,3 +25,4 @@ class Options:
     replicates: int = 8
     seed: int = 0
     progress: Callable[[str, float], None] | None = None
+    dtype: str = "float64"

@@ -14,8 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
 Ints = NDArray[np.int64]
 GOLDEN = 0.6180339887498949
+NEAR = 0.98
+"""Products above so much of both norms are formed in float64, whatever is asked for: angles are small there."""
+MANY = 64
+"""Where more than one of so many products is, all of them are."""
 SHORT = 8
 """Sums of so few products differ by less than the tolerance of the covariance determinant, in whatever order."""
 
@@ -28,34 +33,71 @@ def row_products(x: Floats, y: Floats) -> Floats:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Coarse:
+    """Two arrays in float32; norms[0][i] norms[1][j] are the products from which on they are formed in float64."""
+
+    x: Singles
+    y: Singles
+    norms: tuple[Singles, Singles]
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Gram:
-    """<x[i], y[j]> of arrays [N, d] and [M, d], block by block; at i[k], j[k] (i ascending) they are values[k]."""
+    """<x[i], y[j]> of arrays [N, d] and [M, d], block by block; at i[k], j[k] (i ascending) they are values[k].
+
+    `coarse` are the arrays in float32 and their norms: products of this accuracy, relative to the norms, will do.
+    """
 
     x: Floats
     y: Floats
     i: Ints
     j: Ints
     values: Floats
+    coarse: Coarse | None
 
     def fill(self, out: Floats, rows: slice, cols: slice) -> None:
         """Write the products of some rows of x and of y."""
-        np.matmul(self.x[rows], self.y[cols].T, out=out)
+        if self.coarse is None or not self._fill_coarsely(self.coarse, out, rows, cols):
+            np.matmul(self.x[rows], self.y[cols].T, out=out)
         first, last = np.searchsorted(self.i, (rows.start, rows.stop))
         inside = first + np.flatnonzero((self.j[first:last] >= cols.start) & (self.j[first:last] < cols.stop))
         out[self.i[inside] - rows.start, self.j[inside] - cols.start] = self.values[inside]
 
+    def _fill_coarsely(self, coarse: Coarse, out: Floats, rows: slice, cols: slice) -> bool:
+        """In float32; False where too many rows are nearly parallel."""
+        products = coarse.x[rows] @ coarse.y[cols].T
+        near = np.abs(products) > np.multiply.outer(coarse.norms[0][rows], coarse.norms[1][cols])
+        i, j = np.divmod(np.flatnonzero(near), near.shape[1])
+        if len(i) * MANY > near.size + MANY * MANY:
+            return False
+        out[:] = products
+        out[i, j] = row_products(self.x[rows][i], self.y[cols][j])
+        return True
 
-def gram_of(x: Floats, y: Floats) -> Gram:
-    """The inner products of the rows of x and of y, which may be the same array."""
+
+def _coarse(x: Floats, y: Floats) -> Coarse | None:
+    """The arrays in float32; None where their squares leave its range."""
+    norms = [np.sqrt(row_products(z, z)) for z in (x, y)]
+    largest = max(float(n.max(initial=0.0)) for n in norms)
+    if not 1e-6 < largest < 1e15:
+        return None
+    single = x.astype(np.float32)
+    bounds = (NEAR * norms[0]).astype(np.float32), norms[1].astype(np.float32)
+    return Coarse(single, single if x is y else y.astype(np.float32), bounds)
+
+
+def gram_of(x: Floats, y: Floats, coarse: bool = False) -> Gram:
+    """The inner products of the rows of x and of y, which may be the same array; `coarse` ones in float32."""
     if x.shape[1] <= SHORT:
         none = np.zeros(0, dtype=np.int64)
-        return Gram(x, y, none, none, np.zeros(0))
+        return Gram(x, y, none, none, np.zeros(0), None)
     prints = fingerprints(x), fingerprints(y)
     i, j = equal_pairs(*numbered(prints, lambda side, k: _upright((x, y)[side][k]).tobytes(), x is y))
     values = row_products(x, x)[i]
     apart = np.flatnonzero((i != j) | (x is not y))
     values[apart] *= _signs(x, i[apart]) * _signs(y, j[apart])
-    return Gram(x, y, i, j, values)
+    return Gram(x, y, i, j, values, _coarse(x, y) if coarse else None)
 
 
 def gram(x: Floats, y: Floats) -> Floats:
