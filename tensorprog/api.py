@@ -164,6 +164,7 @@ class Network:
         seed: int = 0,
         progress: Progress | None = None,
         dtype: str | None = None,
+        reductions: bool = True,
     ) -> Kernels:
         """Both kernels with standard errors (`nngp_se`, `ntk_se`, None where exact) and `report`.
 
@@ -171,11 +172,13 @@ class Network:
         standard error over the scale of its kernel, max se[i, j] / sqrt(K[i, i] K[j, j]), is below `accuracy`, or with
         `replicates` independent runs of `samples` draws each.  `progress(message, fraction)` is called on long work.
         `dtype` is "float64", "float32" (inner products and results; errors below 1e-5 of the largest entry), or None.
+        Kernels that are functions of the cosine of two examples, as on data of equal norms, are tabulated where that
+        pays, with an error that the report states, unless `reductions` is off.
         Data as `tensorprog.dataset.bind` takes it.  Raises TensorProgError for data that does not fit.
         """
         from tensorprog.evaluate import Options, evaluate
 
-        options = Options(want, tier, accuracy, samples, replicates, seed, progress, dtype or "float64")
+        options = Options(want, tier, accuracy, samples, replicates, seed, progress, dtype or "float64", reductions)
         _check_options(options)
         left, right = self._bind(x1, x2)
         rows = [_rows(self.program, self.output(output), d) for d in (left, right or left)]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.dataset import Dataset, Group
-from tensorprog.evaluate.pairs import Errors, Pairs, evaluator, machine_code
+from tensorprog.evaluate.pairs import TABULATED, Errors, Evaluator, Pairs, Tables, evaluator, machine_code
 from tensorprog.finite import Group as FiniteGroup
 from tensorprog.finite import draw, forward
 from tensorprog.ir.tables import Sizes, count
@@ -29,6 +29,7 @@ from tensorprog.tape.tape import Tape
 
 if TYPE_CHECKING:
     from tensorprog.backend.machine import Machine
+    from tensorprog.evaluate.zonal import Known
 
 Floats = NDArray[np.float64]
 WASTE = 0.05
@@ -57,6 +58,8 @@ class Cross:
     left: Single
     right: Single
     keys: Mapping[str, Key]
+    known: list[Known] = field(default_factory=list)
+    """The tables of a cosine that were made."""
 
     @property
     def slots(self) -> int:
@@ -160,8 +163,12 @@ def kernels(
     right: Dataset | None,
     progress: Callable[[float], None],
     dtype: str = "float64",
+    tables: Tables | None = None,
 ) -> tuple[dict[str, Floats], Errors]:
-    """The kernels between two data sets, or of one with itself, as float64 or float32, and the error estimates."""
+    """The kernels between two data sets, or of one with itself, as float64 or float32, and the error estimates.
+
+    Kernels that are tabulated are put into `tables` with their errors; None: no reductions.
+    """
     limit, want = prepared.limit, prepared.names
     outs = outputs(limit, left), outputs(limit, right or left)
     other, errors = right or left, Errors()
@@ -169,11 +176,11 @@ def kernels(
         (g, h) for i, g in enumerate(left.groups) for j, h in enumerate(other.groups) if right is not None or j >= i
     ]
     if len(pairs) == 1:  # all examples, in their order
-        return _group_kernels(prepared, *pairs[0], right is None, errors, progress, dtype), errors
+        return _group_kernels(prepared, *pairs[0], right is None, errors, progress, dtype, tables), errors
     result = {name: np.zeros((sum(outs[0].values()), sum(outs[1].values())), dtype) for name in want}
     for done, (g, h) in enumerate(pairs):
         step = _part_of(progress, done, len(pairs))
-        blocks = _group_kernels(prepared, g, h, right is None and g is h, errors, step, dtype)
+        blocks = _group_kernels(prepared, g, h, right is None and g is h, errors, step, dtype, tables)
         rows, cols = _places(g, left, outs[0]), _places(h, other, outs[1])
         for name in want:
             result[name][np.ix_(rows, cols)] = blocks[name]
@@ -204,7 +211,7 @@ def _places(group: Group, data: Dataset, outs: Mapping[int, int]) -> NDArray[np.
     return np.concatenate([np.arange(start[r], start[r + 1]) for r in group.rows]).astype(np.int64)
 
 
-def _group_kernels(
+def _group_kernels(  # noqa: PLR0913
     prepared: Prepared,
     left: Group,
     right: Group,
@@ -212,6 +219,7 @@ def _group_kernels(
     errors: Errors,
     progress: Callable[[float], None],
     dtype: str,
+    tables: Tables | None,
 ) -> dict[str, Floats]:
     cross = prepared.cross(left, right)
     data = [data_families(prepared.limit, left)]
@@ -226,7 +234,13 @@ def _group_kernels(
     result = {name: (np.empty if name in moving else np.zeros)(shape, dtype) for name in cross.keys}
     keys = tuple(moving.values())
     pairs = Pairs(cross.tape, cross.blocks, keys, (data[0], data[1]), (selves[0], selves[1]), errors, prepared.memory)
-    chosen = evaluator(pairs, lambda: cross.machine, max(prepared.pairs, len(left) * len(right)))
+    total = max(prepared.pairs, len(left) * len(right))
+    chosen: Evaluator | None = None
+    if tables is not None and total >= TABULATED[True] and set(moving) <= {"nngp", "ntk"}:
+        from tensorprog.evaluate.zonal import zonal  # numba is loaded here
+
+        chosen = zonal(pairs, cross.left.blocks, cross.known, tuple(moving), tables, total)
+    chosen = chosen or evaluator(pairs, lambda: cross.machine, total)
     chosen.fill([result[name] for name in moving], symmetric, progress)
     return result
 

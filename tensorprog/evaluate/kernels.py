@@ -12,6 +12,7 @@ from tensorprog.dataset import Dataset, Group
 from tensorprog.errors import TensorProgError, fail
 from tensorprog.evaluate import analytic
 from tensorprog.evaluate.options import Options
+from tensorprog.evaluate.pairs import Errors, Tables
 from tensorprog.ir import expr as ex
 from tensorprog.ir.program import Linear
 from tensorprog.limit.analyse import Limit
@@ -143,18 +144,24 @@ def _analytic(
         if options.progress is not None:
             options.progress("kernels", fraction)
 
-    missing = ""
+    missing, tables = "", Tables() if options.reductions else None
     try:
-        found, errors = analytic.kernels(derived.prepared(options.tier, want), left, right, progress, options.dtype)
+        prepared = derived.prepared(options.tier, want)
+        found, errors = analytic.kernels(prepared, left, right, progress, options.dtype, tables)
     except TensorProgError as error:
         if want != ("nngp", "ntk"):
             raise
         missing = f"there is no NTK at equal examples: {error.diagnostics[0].message}"
-        found, errors = analytic.kernels(
-            derived.prepared(options.tier, ("nngp",)), left, right, progress, options.dtype
-        )
-    rows = tuple(Row(describe(e), e.tier, error) for e, error in errors.values())
+        prepared = derived.prepared(options.tier, ("nngp",))
+        found, errors = analytic.kernels(prepared, left, right, progress, options.dtype, tables)
+    rows = served(errors, tables or {})
     return Kernels(found.get("nngp"), found.get("ntk"), report=Report(rows, missing))
+
+
+def served(errors: Errors, tables: Tables) -> tuple[Row, ...]:
+    """What expectations and tables contribute to a report."""
+    tabulated = (Row(f"{k.upper()} as a function of the cosine", "table", error) for k, error in tables.items())
+    return (*(Row(describe(e), e.tier, error) for e, error in errors.values()), *tabulated)
 
 
 def is_zero(limit: Limit, kernel: str) -> bool:

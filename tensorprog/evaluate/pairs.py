@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Errors = dict[int, tuple[Expected, float]]
+Tables = dict[str, float]
+"""The errors of kernels that were tabulated (`zonal`), by name."""
 MEMORY = 1 << 30
 """Bytes that the slots of one block take at most, whatever is allowed."""
 WORTH = {True: 1 << 22, False: 1 << 26}
 """Slots of all pairs from which machine code pays: where it is on disk, and where it has to be made."""
+TABULATED = {True: 1 << 16, False: 1 << 20}
+"""The same for tables, in pairs of examples."""
 
 
 @final

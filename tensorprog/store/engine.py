@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from tensorprog.dataset import Dataset
 from tensorprog.errors import TensorProgError, fail
 from tensorprog.evaluate import analytic
-from tensorprog.evaluate.kernels import Row, describe
+from tensorprog.evaluate.kernels import Row, served
+from tensorprog.evaluate.pairs import Tables
 from tensorprog.limit.analyse import Limit
 from tensorprog.limit.moments import Moments, Unservable
 from tensorprog.store.plan import Block
@@ -81,17 +82,18 @@ def compute(job: Job, prepared: analytic.Prepared, task: Task) -> Result:
     """
     shape = [analytic.output_rows(job.limit, d) for d in (task.left, task.right or task.left)]
     kernels: dict[str, Array] = {name: np.zeros(shape, job.dtype) for name in job.zero}
-    served: tuple[Row, ...] = ()
+    rows: tuple[Row, ...] = ()
     if job.want:
+        tables = Tables()
         try:
             with np.errstate(all="ignore"):  # what is not finite is told as an error
-                found, errors = analytic.kernels(prepared, task.left, task.right, lambda fraction: None)
+                found, errors = analytic.kernels(prepared, task.left, task.right, lambda fraction: None, tables=tables)
         except Unservable as reason:
             raise jointly(job.limit, str(reason)) from None
         kernels |= {name: k.astype(job.dtype, copy=False) for name, k in found.items()}
-        served = tuple(Row(describe(e), e.tier, error) for e, error in errors.values())
+        rows = served(errors, tables)
     _check_finite(job, kernels)
-    return Result(kernels, served)
+    return Result(kernels, rows)
 
 
 def jointly(limit: Limit, reason: str) -> TensorProgError:

@@ -1,0 +1,209 @@
+"""Zonal reduction: a cross tape whose examples differ by one cosine only is a table of that cosine.
+
+Where a cross tape reads its data through a single inner product, a kernel is at any depth a function of the cosine
+
+    K(x, x') = f(c),  |x| = |x'| for all examples;        K(x, x') = |x|^p |x'|^p' f(c),  homogeneous (`tape.degrees`)
+    c = <x, x'> / (|x| |x'|)
+
+It is tabulated (`backend.cosine`) from evaluations of the tape itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorprog.backend.cosine import Table, is_ready, mirror, tabulate
+from tensorprog.backend.machine import workers
+from tensorprog.evaluate.pairs import TABULATED, Pairs, Tables, part_of
+from tensorprog.tape.blocks import Block, DataGram
+from tensorprog.tape.degrees import NONE, Inhomogeneous, degrees
+from tensorprog.tape.execute import Run
+from tensorprog.tape.gram import row_products
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+SAME = 4e-15
+"""Numbers of two examples that differ by less, relatively, are one up to the rounding of inner products."""
+TOLERANCE = 1e-11
+"""The error of a table relative to the largest value of its function, with that of the tape itself."""
+STRIP = 128
+"""Rows of kernels that are written at a time."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A table (None: it is not accurate enough) for examples of which the
+    tapes take `numbers` from data."""
+
+    numbers: Floats
+    table: Table | None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Zonal:
+    """Kernels scale[0][:, i] * scale[1][:, j] * f(c[i, j]) of the cosines of `vectors`, [examples, d]; f is `table`."""
+
+    table: Table
+    vectors: tuple[Floats, Floats]
+    scale: tuple[Floats, Floats]
+
+    def fill(self, kernels: Sequence[Floats], mirrored: bool, progress: Callable[[float], None]) -> None:
+        """See `pairs.Evaluator`."""
+        x, y = (v / np.sqrt(row_products(v, v))[:, None] for v in self.vectors)
+
+        def strip(start: int) -> None:
+            rows, first = slice(start, start + STRIP), start if mirrored else 0
+            cosines = x[rows] @ y[first:].T
+            for f, kernel in enumerate(kernels):
+                self.table.write(f, cosines, self.scale[0][f, rows], self.scale[1][f, first:], kernel[rows, first:])
+                if mirrored:
+                    square = kernel[rows, start : start + STRIP]
+                    square[:] = (square + square.T) / 2
+                    mirror(kernel, start, min(start + STRIP, len(x)))
+
+        with ThreadPoolExecutor(workers(len(x))) as pool:
+            starts = range(0, len(x), STRIP)
+            for n, _ in enumerate(pool.map(strip, starts)):
+                progress((n + 1) / len(starts))
+        for i, j, end in _twins(x, y):
+            for f, kernel in enumerate(kernels):
+                kernel[i, j] = self.scale[0][f, i] * self.scale[1][f, j] * self.table.ends[f, end]
+
+    def errors(self) -> Floats:
+        """The largest absolute error of every kernel."""
+        largest: Floats = self.scale[0].max(axis=1) * self.scale[1].max(axis=1)
+        return self.table.errors * largest
+
+
+def zonal(  # noqa: PLR0913
+    pairs: Pairs, single: Sequence[Block], known: list[Known], names: tuple[str, ...], tables: Tables, count: int
+) -> Zonal | None:
+    """The reduction of the kernels `names` between two groups, where it applies and pays for so many pairs of examples.
+
+    `single` are the blocks of the tape of one run; tables that were made are in `known`; the errors go into `tables`.
+    """
+    found = _found(pairs, single, known, count)
+    if found is not None:
+        for name, error in zip(names, found.errors().tolist(), strict=True):
+            tables[name] = max(tables.get(name, 0.0), error)
+    return found
+
+
+def _found(pairs: Pairs, single: Sequence[Block], known: list[Known], count: int) -> Zonal | None:
+    block = _only_product(pairs)
+    if block is None or count < TABULATED[is_ready()]:
+        return None
+    x, y = pairs.data[0][block.left][:, block.li[0]], pairs.data[1][block.right][:, block.rj[0]]
+    norms = row_products(x, x), row_products(y, y)
+    if min(n.min() for n in norms) <= 0:
+        return None
+    if _is_same(np.concatenate(norms)) and _is_one_example(*pairs.selves):
+        scale = [np.ones((len(pairs.keys), len(n))) for n in norms]
+        table = _table(pairs, block, part_of(pairs.selves[0], np.zeros(1, dtype=np.int64)), float(norms[0][0]), known)
+    else:
+        powers = _powers(pairs, single)
+        if powers is None:
+            return None
+        scale = [n ** (p[:, None] / 2) for n, p in zip(norms, powers, strict=True)]
+        table = _table(pairs, block, _unit(pairs, block, single), 1.0, known)
+    return None if table is None else Zonal(table, (x, y), (scale[0], scale[1]))
+
+
+def _only_product(pairs: Pairs) -> DataGram | None:
+    """The block of the one inner product of data that a cross tape reads; kernels must be numbers."""
+    found = [b for b in pairs.blocks if isinstance(b, DataGram)]
+    numbers = all(pairs.tape.slots[k].rows == pairs.tape.slots[k].cols == 1 for k in pairs.keys)
+    if len(found) != 1 or not numbers or pairs.selves[0].tape is not pairs.selves[1].tape:
+        return None
+    block = found[0]
+    return block if block.left == block.right and len(block.out) == 1 and block.li[0] == block.rj[0] else None
+
+
+def _numbers(run: Run) -> Floats:
+    """What the tape of one run takes from data, [numbers, examples]."""
+    rows = [run.values[b.key][b.out] for b in run.tape.blocks if isinstance(b, DataGram)]
+    return np.concatenate(rows) if rows else np.zeros((0, *run.examples))
+
+
+def _is_one_example(left: Run, right: Run) -> bool:
+    """Whether the examples of two runs of a tape differ in nothing but their inner products."""
+    return all(_is_same(row) for row in np.concatenate([_numbers(left), _numbers(right)], axis=1))
+
+
+def _is_same(values: Floats) -> bool:
+    return bool(np.ptp(values) <= SAME * np.abs(values).max(initial=0.0))
+
+
+def _powers(pairs: Pairs, single: Sequence[Block]) -> tuple[Floats, Floats] | None:
+    """The powers p, p' of the norms for all kernels; None where they are not homogeneous."""
+    if len(_numbers(pairs.selves[0])) > 1:
+        return None
+    inputs = frozenset(i.name for i in pairs.tape.program.inputs)
+    try:
+        own = degrees(single, inputs)
+        found = degrees(pairs.blocks, inputs, (own, own))
+    except Inhomogeneous:
+        return None
+    each = np.array([[float(p) for p in found.get(k, NONE)] for k in pairs.keys])
+    return each[:, 0], each[:, 1]
+
+
+def _unit(pairs: Pairs, block: DataGram, single: Sequence[Block]) -> Run:
+    """The run of one example of length one."""
+    tape = pairs.selves[0].tape
+    data = {block.left: _placed(np.ones(1), block.li[0])}
+    run = Run(tape, (data, data), (1,), None, pairs.errors)
+    run.execute(single)
+    for key, slots in tape.slots.items():
+        run.values.setdefault(key, np.zeros((slots.size, 1)))
+    return run
+
+
+def _table(pairs: Pairs, block: DataGram, run: Run, norm: float, known: list[Known]) -> Table | None:
+    """The table for the one example of a run, whose squared length is `norm`."""
+    numbers = np.array([norm, *_numbers(run)[:, 0]])
+    for k in known:
+        if all(_is_same(np.array(n)) for n in zip(k.numbers, numbers, strict=True)):
+            return k.table
+    table = tabulate(lambda cosines: _on_cosines(pairs, block, run, norm, cosines), TOLERANCE)
+    known.append(Known(numbers, table))
+    return table
+
+
+def _on_cosines(pairs: Pairs, block: DataGram, run: Run, norm: float, cosines: Floats) -> Floats:
+    """The kernels [kernels, P] of vectors of squared length `norm` at cosines [P], by the tape."""
+    data = (
+        {block.left: _placed(np.full_like(cosines, norm), block.li[0])},
+        {block.right: _placed(cosines, block.rj[0])},
+    )
+    own = part_of(run, np.zeros(len(cosines), dtype=np.int64))
+    cross = Run(pairs.tape, data, (len(cosines),), (own, own), pairs.errors)
+    cross.execute(pairs.blocks, pairs.keys)
+    zero = np.zeros((1, len(cosines)))
+    return np.stack([cross.values.get(k, zero)[pairs.tape.slots[k].at[0]] for k in pairs.keys])
+
+
+def _placed(values: Floats, element: int) -> Floats:
+    """Vectors [P, elements, 1] that have `values` at an element."""
+    placed = np.zeros((len(values), element + 1, 1))
+    placed[:, element, 0] = values
+    return placed
+
+
+def _twins(x: Floats, y: Floats) -> Iterator[tuple[Ints, Ints, int]]:
+    """(left examples, right examples, 0) of pairs that are equal, (.., .., 1) of those that are opposite."""
+    right: dict[bytes, list[int]] = {}
+    for j, row in enumerate(y + 0.0):
+        right.setdefault(row.tobytes(), []).append(j)
+    for end, rows in enumerate((x + 0.0, 0.0 - x)):
+        partners = [right.get(row.tobytes(), []) for row in rows]
+        i = np.repeat(np.arange(len(x)), [len(p) for p in partners])
+        yield i, np.array([j for p in partners for j in p], dtype=np.int64), end
