@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from tensorprog.arguments import Seeds, byte_count, check_options, float_type, seeds_of
 from tensorprog.dataset import Dataset, bind, check_pair
 from tensorprog.elaborate import Elaborated, elaborate
 from tensorprog.elaborate.driver import Parameter
@@ -19,14 +20,14 @@ from tensorprog.elaborate.symbols import numbers, with_parameters, with_symbols
 from tensorprog.errors import Diagnostic, Source, fail
 from tensorprog.ir.check import default_sizes
 from tensorprog.ir.program import Output, Program
-from tensorprog.ir.tables import shape
 from tensorprog.lang import read_source
 from tensorprog.limit import Limit, analyse
 from tensorprog.limit.analyse import choose_output
 from tensorprog.report import Check, Derivation, describe, output_report
+from tensorprog.results import check_finite, check_memory, is_number, is_single, rows_of, shaped
 
 if TYPE_CHECKING:  # these need numba and come on first use
-    from tensorprog.evaluate import Derived, KernelGradients, Kernels, Options
+    from tensorprog.evaluate import Derived, KernelGradients, Kernels
     from tensorprog.finite import Network as Weights
     from tensorprog.store import Written
     from tensorprog.training import Training, TrainingStudy
@@ -34,14 +35,12 @@ if TYPE_CHECKING:  # these need numba and come on first use
     from tensorprog.verdict import Validation
 
 Array = NDArray[np.floating[Any]]
-Seeds = int | Sequence[int]
 Width = int | Mapping[str, int] | None
 Limits = tuple[NDArray[np.float64], NDArray[np.float64] | float]  # values and their standard errors
 Progress = Callable[[str, float], None]
 
 STUDY_SECONDS = 10.0
 INDEPENDENT = "a recursion that takes a weight and its transpose as independent has another limit"
-TIERS = ("auto", "closed", "quadrature", "sampling")
 
 
 def load(path_or_source: str | os.PathLike[str], program: str | None = None, **params: Parameter) -> Network:
@@ -171,7 +170,7 @@ class Network:
         `tier` is "auto", "closed", "quadrature" or "sampling".  What has to be sampled is sampled until the largest
         standard error over the scale of its kernel, max se[i, j] / sqrt(K[i, i] K[j, j]), is below `accuracy`, or with
         `replicates` independent runs of `samples` draws each.  `progress(message, fraction)` is called on long work.
-        `dtype` is "float64", "float32" (inner products and results; errors below 1e-5 of the largest entry), or None.
+        `dtype` is "float64", "float32" (inner products and results; about 1e-6 of the largest entry), or None.
         Kernels that are functions of the cosine of two examples, as on data of equal norms, are tabulated where that
         pays, with an error that the report states, unless `reductions` is off.
         Data as `tensorprog.dataset.bind` takes it.  Raises TensorProgError for data that does not fit.
@@ -179,14 +178,14 @@ class Network:
         from tensorprog.evaluate import Options, evaluate
 
         options = Options(want, tier, accuracy, samples, replicates, seed, progress, dtype or "float64", reductions)
-        _check_options(options)
+        check_options(options)
         left, right = self._bind(x1, x2)
-        rows = [_rows(self.program, self.output(output), d) for d in (left, right or left)]
+        rows = [rows_of(self.program, self.output(output), d) for d in (left, right or left)]
         check_memory(rows[0].total * rows[1].total, len(want))
         kernels = evaluate(self._derivations(output), left, right, options)
-        _check_finite(kernels, self.output(output))
-        single = _is_single(x1) and (x2 is None or _is_single(x2))
-        return _shaped(kernels, rows[0].shape + rows[1].shape, dtype or ("float32" if single else "float64"))
+        check_finite(kernels, self.output(output))
+        single = is_single(x1) and (x2 is None or is_single(x2))
+        return shaped(kernels, rows[0].shape + rows[1].shape, dtype or ("float32" if single else "float64"))
 
     def kernel_gradients(
         self,
@@ -210,15 +209,15 @@ class Network:
         from tensorprog.evaluate import Options, gradients
 
         options = Options(want, tier, progress=progress)
-        _check_options(options)
+        check_options(options)
         names = tuple(dict.fromkeys([wrt] if isinstance(wrt, str) else wrt))
         values = numbers(self.program, names, wrt if isinstance(wrt, Mapping) else {})
         left, right = self._bind(x1, x2)
         chosen = self.output(output)
-        rows = [_rows(self.program, chosen, d) for d in (left, right or left)]
+        rows = [rows_of(self.program, chosen, d) for d in (left, right or left)]
         check_memory(rows[0].total * rows[1].total, len(want) * (1 + len(names)))
         found = gradients(self._parametric(chosen.name, names), values, left, right, options)
-        single = _is_single(x1) and (x2 is None or _is_single(x2))
+        single = is_single(x1) and (x2 is None or is_single(x2))
         return found.shaped(rows[0].shape + rows[1].shape, np.float32 if single else np.float64)
 
     def write_kernels(
@@ -247,11 +246,11 @@ class Network:
         from tensorprog.evaluate import Options
         from tensorprog.store import Asked, Wanted, write_kernels
 
-        _check_options(Options(want, tier))
+        check_options(Options(want, tier))
         left, right = self._bind(x1, x2)
         chosen = self.output(output)
-        rows = [_rows(self.program, chosen, d) for d in (left, right or left)]
-        single = _is_single(x1) and (x2 is None or _is_single(x2))
+        rows = [rows_of(self.program, chosen, d) for d in (left, right or left)]
+        single = is_single(x1) and (x2 is None or is_single(x2))
         how = Wanted(Path(out), want, tier, memory, cluster, progress)
         asked = Asked(self.elaborated, chosen.name, left, right)
         shapes = rows[0].shape, rows[1].shape
@@ -279,12 +278,12 @@ class Network:
         from tensorprog.evaluate import Options, scalar_limit
 
         options = Options((), "auto", accuracy, samples, replicates, seed, progress)
-        _check_options(options)
+        check_options(options)
         chosen = self.output(output)
         if not is_number(self.limit(output)):
             raise fail(f"output '{chosen.name}' is no number in the limit", chosen.span, "ask for its kernels")
         data = bind(self.program, x)
-        shape = _rows(self.program, chosen, data).shape
+        shape = rows_of(self.program, chosen, data).shape
         value, error = scalar_limit(self.limit(output), data, options)
         return value.reshape(shape), error.reshape(shape)
 
@@ -309,7 +308,7 @@ class Network:
         from tensorprog.finite import draw
 
         data = bind(self.program, x)
-        return draw(self.program, data.sizes(), self._widths(width, data), seed, _float_type(dtype))
+        return draw(self.program, data.sizes(), self._widths(width, data), seed, float_type(dtype))
 
     def empirical(
         self,
@@ -333,8 +332,8 @@ class Network:
 
         data = bind(self.program, x)
         chosen = self.output(output)
-        found = measured(self.program, chosen.name, data, weights or self.weights(x), want, _bytes(memory))
-        rows = _rows(self.program, chosen, data).shape
+        found = measured(self.program, chosen.name, data, weights or self.weights(x), want, byte_count(memory))
+        rows = rows_of(self.program, chosen, data).shape
 
         def view(k: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
             return None if k is None else k.reshape(rows + rows)
@@ -363,8 +362,8 @@ class Network:
         from tensorprog.validation import measured
 
         data = bind(self.program, x)
-        name, widths, kind = self.output(output).name, self._widths(width, data), _float_type(dtype)
-        chosen, limit = _seeds(seeds), _bytes(memory)
+        name, widths, kind = self.output(output).name, self._widths(width, data), float_type(dtype)
+        chosen, limit = seeds_of(seeds), byte_count(memory)
         share = None if limit is None else limit // min(workers(), len(chosen))
 
         def one(seed: int) -> Draw:
@@ -470,7 +469,7 @@ class Network:
         """What the user takes for the limit, in the form of `_limit_values`."""
         if isinstance(against, Network):
             return against._limit_values(x, against.output(output if len(against.program.outputs) > 1 else None).name)
-        rows = _rows(self.program, self.output(output), bind(self.program, x)).total
+        rows = rows_of(self.program, self.output(output), bind(self.program, x)).total
         shapes = {"nngp": (rows, rows), "ntk": (rows, rows), "value": (rows,)}
         if not against or not set(against) <= set(shapes):
             raise fail("a limit to compare with is a network, or arrays by the names 'nngp', 'ntk' or 'value'")
@@ -549,92 +548,3 @@ class Network:
             if k is not None:
                 found[kind] = (k, 0.0 if se is None else se)
         return found
-
-
-def is_number(limit: Limit) -> bool:
-    """Whether the output becomes deterministic: not a vector, not random (a random scalar may vanish: then it is 0)."""
-    var = limit.output_var
-    return not limit.is_vector and (var not in limit.random or limit.powers[var] != 0)
-
-
-def _check_options(options: Options) -> None:
-    if options.tier not in TIERS:
-        raise fail(f"there is no tier '{options.tier}'", hint=f"tiers: {', '.join(TIERS)}")
-    if options.dtype not in ("float32", "float64"):
-        raise fail(f"kernels have no type '{options.dtype}'", hint="types: float32, float64")
-    if isinstance(options.want, str) or not set(options.want) <= {"nngp", "ntk"}:
-        raise fail(f"want = {options.want!r} is no tuple of 'nngp' and 'ntk'")
-    if options.samples < 2 or options.replicates < 2:
-        raise fail("samples and replicates must be at least 2")
-    if options.accuracy is not None and not options.accuracy > 0:
-        raise fail(f"an accuracy must be positive, not {options.accuracy}")
-
-
-def _check_finite(kernels: Kernels, output: Output) -> None:
-    """Raises TensorProgError for a kernel with an entry that is not a number or infinite."""
-    for name, k in (("NNGP", kernels.nngp), ("NTK", kernels.ntk)):
-        if k is not None and not np.isfinite(k).all():
-            raise fail(f"the {name} of '{output.name}' is not finite: an expectation overflows, or does not exist",
-                       output.span, "look for a nonlinearity that grows fast, and for very large data or variances")
-
-
-def _float_type(dtype: DTypeLike) -> np.dtype[Any]:
-    kind = np.dtype(dtype)
-    if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise fail(f"networks are simulated in float32 or float64, not {kind}")
-    return kind
-
-
-def _bytes(memory: str | int | None) -> int | None:
-    from tensorprog.store.plan import parse_size
-
-    return None if memory is None else parse_size(memory)
-
-
-def _seeds(seeds: Seeds) -> Sequence[int]:
-    if isinstance(seeds, int) and seeds < 1:
-        raise fail(f"the number of seeds must be at least 1, not {seeds}")
-    return range(seeds) if isinstance(seeds, int) else seeds
-
-
-# ---------------------------------------------------------------- shapes of results
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """The rows of one side of a kernel: how many, and the shape in which the user sees them."""
-
-    total: int
-    shape: tuple[int, ...]
-
-
-def _rows(program: Program, output: Output, data: Dataset) -> _Rows:
-    extents = {shape(program.var(output.var).axes, g.sizes) for g in data.groups}
-    total = sum(len(g) * int(np.prod(shape(program.var(output.var).axes, g.sizes))) for g in data.groups)
-    return _Rows(total, (data.count, *extents.pop()) if len(extents) == 1 else (total,))
-
-
-def _shaped(kernels: Kernels, full: tuple[int, ...], dtype: str) -> Kernels:
-    def view(k: NDArray[np.float64] | None) -> Any:
-        return None if k is None else k.reshape(full).astype(dtype, copy=False)
-
-    return replace(kernels, nngp=view(kernels.nngp), ntk=view(kernels.ntk),
-                   nngp_se=view(kernels.nngp_se), ntk_se=view(kernels.ntk_se))
-
-
-def _is_single(x: Any) -> bool:
-    """Whether data is float32 (or shorter) throughout."""
-    if isinstance(x, dict):
-        return all(_is_single(v) for v in x.values())
-    if isinstance(x, list | tuple):
-        return bool(x) and all(_is_single(v) for v in x)
-    return str(getattr(x, "dtype", "")).removeprefix("torch.") in ("float32", "float16")
-
-
-def check_memory(entries: int, copies: int) -> None:
-    """Raises TensorProgError when `copies` matrices of `entries` numbers cannot fit into memory."""
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**63
-    if 8 * entries * copies > available:
-        raise fail(f"the kernels need {8 * entries * copies / 2**30:.0f} GB, more memory than this machine has",
-                   hint="ask for fewer examples at a time")

@@ -16,6 +16,7 @@ from tensorprog.verdict import Validation
 if TYPE_CHECKING:
     from tensorprog.training import Training
 
+
 def save_picture(
     path: Path, title: str, validation: Validation, kernel: tuple[str, NDArray[Any]] | None = None
 ) -> None:

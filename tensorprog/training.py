@@ -21,19 +21,12 @@ from numpy.typing import NDArray
 from tensorprog.autodiff import differentiate
 from tensorprog.dataset import Dataset, bind
 from tensorprog.errors import fail
-from tensorprog.finite import Group, draw, widths_at
-from tensorprog.finite.descent import (
-    Weights,
-    advance,
-    outputs_of,
-    states_of,
-    tangent_kernel,
-    weight_velocity,
-)
-from tensorprog.finite.rates import Estimate, log_slope
+from tensorprog.finite import Group, draw, measure, widths_at
+from tensorprog.finite.descent import Weights, advance, outputs_of, states_of, weight_velocity
+from tensorprog.finite.rates import Estimate, log_slope, rms_deviation
+from tensorprog.finite.simulate import rows_of
 from tensorprog.finite.weights import Network as Weighted
 from tensorprog.ir.program import Differentiated, Program
-from tensorprog.ir.tables import count
 from tensorprog.predict.dynamics import LOSSES, Loss, Schedule, check_targets, linear_dynamics
 from tensorprog.validation import row_order
 
@@ -120,7 +113,7 @@ class TrainingStudy:
     def fall(self, what: str) -> tuple[tuple[Estimate, ...], Estimate]:
         """"infinite", "linearized" or "change": the values at all widths, and the slope of their logarithms."""
         values = [np.array([_measure(t, what) for t in ts]) for ts in self.trainings]
-        points = tuple(_root_mean_square(v) for v in values)
+        points = tuple(Estimate(*rms_deviation(v[:, None])) for v in values)
         return points, log_slope(self.widths, [p.value for p in points], [p.error for p in points])
 
     def __str__(self) -> str:
@@ -136,13 +129,6 @@ class TrainingStudy:
 
 def _measure(training: Training, what: str) -> float:
     return max(training.movement.change) if what == "change" else training.deviation(what)
-
-
-def _root_mean_square(values: Floats) -> Estimate:
-    rms = math.sqrt(float(np.mean(values**2)))
-    if len(values) < 2 or rms == 0:
-        return Estimate(rms, math.nan)
-    return Estimate(rms, float(np.std(values**2, ddof=1)) / math.sqrt(len(values)) / (2 * rms))
 
 
 # ---------------------------------------------------------------- training
@@ -199,7 +185,7 @@ def train(task: Task, width: int, seed: int, schedule: Schedule, progress: Progr
     groups = [[Group(g.sizes, g.batch) for g in d.groups] for d in data]
     sizes = {name: max(d.sizes()[name] for d in data) for name in task.train.sizes()}
     network = draw(task.program, sizes, widths_at(task.program, width, sizes), seed)
-    orders = [_order(what, network, g, d) for g, d in zip(groups, data, strict=True)]
+    orders = [row_order(rows_of(what, network, g), d) for g, d in zip(groups, data, strict=True)]
     slopes_at = np.argsort(orders[0])
 
     def velocity(network: Weighted) -> Weights:
@@ -245,17 +231,6 @@ Groups = Sequence[Sequence[Group]]
 Orders = Sequence[NDArray[np.int64]]
 
 
-def _order(what: Differentiated, network: Weighted, groups: Sequence[Group], data: Dataset) -> NDArray[np.int64]:
-    """The permutation of rows into the user's order."""
-    axes = what.program.var(what.program.output(what.output).var).axes
-    blocks = []
-    for g, group in enumerate(groups):
-        elements = count(axes, {**network.env, **group.sizes})
-        index = np.indices((group.examples, elements)).reshape(2, -1)
-        blocks.append(np.stack([np.full(index.shape[1], g), *index], axis=1))
-    return row_order(np.concatenate(blocks), data)
-
-
 def _outputs(what: Differentiated, network: Weighted, groups: Groups, orders: Orders) -> Floats:
     parts = [outputs_of(what, states_of(what, network, g, gradients=False))[o]
              for g, o in zip(groups, orders, strict=True)]
@@ -264,11 +239,12 @@ def _outputs(what: Differentiated, network: Weighted, groups: Groups, orders: Or
 
 def _whole_kernel(what: Differentiated, network: Weighted, groups: Groups, orders: Orders) -> Floats:
     """The tangent kernel between all rows, in the user's order."""
-    states = states_of(what, network, [g for gs in groups for g in gs], gradients=True)
+    kernel = measure(what, network, [g for gs in groups for g in gs]).ntk
+    assert kernel is not None
     starts = np.cumsum([0, *(len(o) for o in orders[:-1])])
     order = np.concatenate([o + s for o, s in zip(orders, starts, strict=True)])
-    kernel: Floats = tangent_kernel(what, network, states)[np.ix_(order, order)]
-    return kernel
+    sorted_kernel: Floats = kernel[np.ix_(order, order)]
+    return sorted_kernel
 
 
 # ---------------------------------------------------------------- the movement of a kernel

@@ -21,6 +21,7 @@ from tensorprog.finite import draw as draw_weights
 from tensorprog.finite.convergence import LEVEL, convergence
 from tensorprog.finite.law import law
 from tensorprog.finite.readout import readout_weights
+from tensorprog.finite.simulate import numbered_rows
 from tensorprog.ir.expr import ONE, ZERO, evaluate
 from tensorprog.ir.program import Differentiated, Program
 from tensorprog.verdict import Validation
@@ -171,25 +172,16 @@ def _tangent(result: Simulation, program: Program) -> Floats:
 def _plain_draw(result: Simulation, output: str, data: Dataset) -> Draw:
     """The outputs alone."""
     parts = [np.asarray(a, dtype=np.float64) for a in result.outputs[output]]
-    order = row_order(_rows([a.shape[:2] for a in parts]), data)
+    order = row_order(numbered_rows([a.shape[:2] for a in parts]), data)
     return Draw(np.concatenate([a.ravel() for a in parts])[order], None, None)
 
 
 def _vector_draw(result: Simulation, output: str, data: Dataset) -> Draw:
     """A vector output h: <h, h'> / dim."""
     parts = [np.asarray(a, dtype=np.float64) for a in result.outputs[output]]
-    rows = _rows([a.shape[:2] for a in parts])
+    rows = numbered_rows([a.shape[:2] for a in parts])
     vectors = np.concatenate([a.reshape(-1, a.shape[-1]) for a in parts])[row_order(rows, data)]
     return Draw(vectors, vectors @ vectors.T / vectors.shape[1], None)
-
-
-def _rows(shapes: Sequence[tuple[int, ...]]) -> NDArray[np.int64]:
-    """(group, example, element) of every row when groups stand one after the other."""
-    blocks = []
-    for g, (examples, elements) in enumerate(shapes):
-        index = np.indices((examples, elements)).reshape(2, -1)
-        blocks.append(np.stack([np.full(examples * elements, g), *index], axis=1))
-    return np.concatenate(blocks)
 
 
 def row_order(rows: NDArray[np.int64], data: Dataset) -> NDArray[np.int64]:

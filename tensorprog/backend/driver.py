@@ -51,7 +51,6 @@ def write(S, O, at, ii, jj, ni, nj, mirrored):
 """
 
 
-
 def module(kinds: Sequence[Kind], kernels: int) -> str:
     """The source of the module: all kinds, and `run` over tiles."""
     return HEAD + WRITE + "\n".join(k.source for k in kinds) + _run(kinds, kernels)

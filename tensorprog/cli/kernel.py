@@ -40,7 +40,7 @@ def command(
     cluster: str | None, **options: Any,
 ) -> None:
     """Evaluate the NNGP and NTK kernels on data; print a summary, write them with --out."""
-    from tensorprog.api import is_number
+    from tensorprog.results import is_number
 
     if memory or cluster or (out is not None and out.suffix in (".zarr", ".npy")):
         to_disk(data, data2, n, only, out, memory, cluster, options)

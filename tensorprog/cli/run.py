@@ -65,7 +65,7 @@ class _Task:
 
 def _run(task: _Task, console: Console) -> dict[str, Any]:
     """Prints the results for one output, and returns them for JSON."""
-    from tensorprog.api import is_number
+    from tensorprog.results import is_number
 
     net, output = task.net, task.output
     console.notes(net.limit(output).notes)

@@ -12,6 +12,7 @@ import numpy as np
 from tensorprog.cli.data import HELP, read_or_draw
 from tensorprog.cli.options import accuracy_option, chosen, program_options
 from tensorprog.cli.widths import Widths
+from tensorprog.errors import fail
 from tensorprog.loading import load_file
 from tensorprog.verdict import NAMES
 
@@ -61,6 +62,8 @@ def command(
     report: Path | None, steps: int | None, accuracy: float | None, against: Path | None, **options: Any,
 ) -> int:
     """Compare the limit with simulations over a range of widths; exit with 1 when they disagree."""
+    if steps is not None and report is None:
+        raise fail("--train is for the page that --report writes", hint="to look at training alone: tensorprog train")
     choice = chosen(**options)
     net = choice.network()
     x = read_or_draw(data, net.program, n)

@@ -66,14 +66,15 @@ class Derived:
 
     limit: Limit
     _moments: dict[str, Moments] = field(default_factory=dict)
-    _prepared: dict[tuple[str, tuple[str, ...]], analytic.Prepared] = field(default_factory=dict)
+    _prepared: dict[tuple[str, tuple[str, ...], tuple[str, ...]], analytic.Prepared] = field(default_factory=dict)
 
     def prepared(self, tier: str, want: tuple[str, ...], parameters: tuple[str, ...] = ()) -> analytic.Prepared:
         """The tapes of some kernels in a tier, with their derivatives by the parameters, always the same ones."""
-        if (tier, want) not in self._prepared:
+        key = tier, want, parameters
+        if key not in self._prepared:
             moments = self._moments.setdefault(tier, Moments(self.limit, None if tier == "auto" else tier))
-            self._prepared[tier, want] = analytic.Prepared(self.limit, moments, want, parameters=parameters)
-        return self._prepared[tier, want]
+            self._prepared[key] = analytic.Prepared(self.limit, moments, want, parameters=parameters)
+        return self._prepared[key]
 
 
 def evaluate(

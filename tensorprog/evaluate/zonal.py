@@ -10,7 +10,7 @@ It is tabulated (`backend.cosine`) from evaluations of the tape itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import final
@@ -24,7 +24,7 @@ from tensorprog.evaluate.pairs import TABULATED, Pairs, Tables, part_of
 from tensorprog.tape.blocks import Block, DataGram
 from tensorprog.tape.degrees import NONE, Inhomogeneous, degrees
 from tensorprog.tape.execute import Run
-from tensorprog.tape.gram import row_products
+from tensorprog.tape.gram import row_products, twins
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -39,8 +39,7 @@ STRIP = 128
 @final
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A table (None: it is not accurate enough) for examples of which the
-    tapes take `numbers` from data."""
+    """A table (None: it is not accurate enough) for examples of which the tapes take `numbers` from data."""
 
     numbers: Floats
     table: Table | None
@@ -57,7 +56,8 @@ class Zonal:
 
     def fill(self, kernels: Sequence[Floats], mirrored: bool, progress: Callable[[float], None]) -> None:
         """See `pairs.Evaluator`."""
-        x, y = (v / np.sqrt(row_products(v, v))[:, None] for v in self.vectors)
+        x = _normalized(self.vectors[0])
+        y = x if mirrored else _normalized(self.vectors[1])
 
         def strip(start: int) -> None:
             rows, first = slice(start, start + STRIP), start if mirrored else 0
@@ -73,14 +73,21 @@ class Zonal:
             starts = range(0, len(x), STRIP)
             for n, _ in enumerate(pool.map(strip, starts)):
                 progress((n + 1) / len(starts))
-        for i, j, end in _twins(x, y):
-            for f, kernel in enumerate(kernels):
-                kernel[i, j] = self.scale[0][f, i] * self.scale[1][f, j] * self.table.ends[f, end]
+        i, j, signs = twins(x, y)
+        ends = np.where(signs > 0, 0, 1)
+        for f, kernel in enumerate(kernels):
+            kernel[i, j] = self.scale[0][f, i] * self.scale[1][f, j] * self.table.ends[f, ends]
 
     def errors(self) -> Floats:
         """The largest absolute error of every kernel."""
         largest: Floats = self.scale[0].max(axis=1) * self.scale[1].max(axis=1)
         return self.table.errors * largest
+
+
+def _normalized(vectors: Floats) -> Floats:
+    """Vectors [examples, d] of length one."""
+    unit: Floats = vectors / np.sqrt(row_products(vectors, vectors))[:, None]
+    return unit
 
 
 def zonal(  # noqa: PLR0913
@@ -196,14 +203,3 @@ def _placed(values: Floats, element: int) -> Floats:
     placed = np.zeros((len(values), element + 1, 1))
     placed[:, element, 0] = values
     return placed
-
-
-def _twins(x: Floats, y: Floats) -> Iterator[tuple[Ints, Ints, int]]:
-    """(left examples, right examples, 0) of pairs that are equal, (.., .., 1) of those that are opposite."""
-    right: dict[bytes, list[int]] = {}
-    for j, row in enumerate(y + 0.0):
-        right.setdefault(row.tobytes(), []).append(j)
-    for end, rows in enumerate((x + 0.0, 0.0 - x)):
-        partners = [right.get(row.tobytes(), []) for row in rows]
-        i = np.repeat(np.arange(len(x)), [len(p) for p in partners])
-        yield i, np.array([j for p in partners for j in p], dtype=np.int64), end

@@ -89,7 +89,7 @@ class Writer:
         text = "\n".join(lines)
         if not any(re.search(rf"\b{name}\b", text) for name in indices):
             return None
-        extents = ", ".join(self.size(a.extent) for a in axes)
+        extents = ", ".join(self.number(a.extent) for a in axes)
         return f"{', '.join(indices)}{',' * (len(indices) == 1)} = grid({extents})"
 
     # ------------------------------------------------------------ assignments
@@ -105,18 +105,18 @@ class Writer:
         lines = self._set(var, start)
         for piece in (p for p in pieces if p.loops):
             for depth, axis in enumerate(piece.loops):
-                lines.append(f"{'    ' * depth}for {self._index(axis.index)} in range({self.size(axis.extent)}):")
+                lines.append(f"{'    ' * depth}for {self._index(axis.index)} in range({self.number(axis.extent)}):")
             target = self._target(var)
             lines.append(f"{'    ' * len(piece.loops)}{target} = {target} + {piece.value}")
         return lines
 
     def _target(self, var: Var) -> str:
         name = self.names.families[var.name]
-        return name if self.loop is None else f"{name}[{self._place(self.loop.at[var.name])}]"
+        return name if self.loop is None else f"{name}[{self.number(self.loop.at[var.name])}]"
 
     def _shape(self, var: Var) -> str:
         extents = [a.extent for a in self.grid(var)] + ([] if var.dim is None else [var.dim.size])
-        return ", ".join(["N", *map(self.size, extents)])
+        return ", ".join(["N", *map(self.number, extents)])
 
     def grid(self, var: Var) -> tuple[Axis, ...]:
         """The axes that arrays have: all but that of the loop."""
@@ -135,7 +135,7 @@ class Writer:
         solved = solve(op.map, var, self.own(var))
         at = tuple(substitute(e, solved.values) for e in op.windex)
         weight = self.names.weights[op.weight]
-        place = f"[{', '.join(map(self._place, at))}]" if at else ""
+        place = f"[{', '.join(map(self.number, at))}]" if at else ""
         matrix = f'w["{weight}"]{place}'
         several = self._uses_grid(at, var)
         whole = False
@@ -199,9 +199,9 @@ class Writer:
         return Piece(solved.free, value, whole)
 
     def _conditions(self, solved: Solved) -> list[tuple[str, str]]:
-        found = [(name, f"({self._place(e)} >= 0)") for name, e, _ in solved.bounds]
-        found += [(name, f"({self._place(e)} < {self.size(extent)})") for name, e, extent in solved.bounds]
-        return found + [("", f"({self._place(a)} == {self._place(b)})") for a, b in solved.equal]
+        found = [(name, f"({self.number(e)} >= 0)") for name, e, _ in solved.bounds]
+        found += [(name, f"({self.number(e)} < {self.number(extent)})") for name, e, extent in solved.bounds]
+        return found + [("", f"({self.number(a)} == {self.number(b)})") for a, b in solved.equal]
 
     def _covered(self, operand: str | None, map_: Map, solved: Solved) -> frozenset[str]:
         """Indices whose range need not be checked: outside of it the operand is read outside, and is zero."""
@@ -255,7 +255,7 @@ class Writer:
         if index == tuple(Sym(a.index) for a in grid) and [a.extent for a in axes] == [a.extent for a in grid]:
             return base, True
         if index:
-            base = f"read({base}, {', '.join(map(self._place, index))})"
+            base = f"read({base}, {', '.join(map(self.number, index))})"
         if grid and not self._uses_grid(index, var):
             base += f"[:, {', '.join(['None'] * len(grid))}]"
         if vector and var.dim is None:
@@ -274,8 +274,8 @@ class Writer:
         at = self.loop.positions[family]
         rest = index[:at] + index[at + 1 :]
         if index[at] == self.loop.at[family] and self.loop.aligned:
-            return f"{name}[{self._place(index[at])}]", rest
-        return f"{name}.get({self._place(index[at])}, zeros(w, {self._shape(var)}))", rest
+            return f"{name}[{self.number(index[at])}]", rest
+        return f"{name}.get({self.number(index[at])}, zeros(w, {self._shape(var)}))", rest
 
     def _uses_grid(self, expressions: Iterable[Expr], var: Var) -> bool:
         names = {a.index for a in self.grid(var)}
@@ -286,10 +286,8 @@ class Writer:
     def _index(self, name: str) -> str:
         return self.names.plain[name]
 
-    def size(self, e: Expr) -> str:
-        return index_text(e, self.names.plain)
-
-    def _place(self, e: Expr) -> str:
+    def number(self, e: Expr) -> str:
+        """An extent or an index as text."""
         return index_text(e, self.names.plain)
 
     def _number(self, e: Expr, var: Var, texts: Mapping[str, str] | None = None) -> str:

@@ -48,8 +48,8 @@ NUMPY = {
     "minimum": "minimum = np.minimum",
 }
 
-_UNARY = {"exp": "exp", "log": "log", "sin": "sin", "cos": "cos", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh",
-          "atan": "atan", "sigmoid": "sigmoid", "erf": "erf", "erfc": "erfc", "sign": "sign"}
+_SAME = ("exp", "log", "sin", "cos", "sinh", "cosh", "tanh", "atan", "sigmoid", "erf", "erfc", "sign")
+"""Primitive functions that PyTorch has under the same name."""
 
 TORCH = {
     "zeros": "def zeros(w, *shape):\n    return next(iter(w.values())).new_zeros(shape)",
@@ -73,7 +73,7 @@ TORCH = {
     "inner": 'def inner(u, v):\n    return torch.einsum("...n,...n->...", u, v)',
     "largest": "def largest(values, axes):\n    return torch.amax(values, dim=axes)",
     "stacked": "def stacked(states, axis):\n    return torch.stack([states[k] for k in sorted(states)], axis)",
-    **{name: f"def {name}(u):\n    return torch.{name}(torch.as_tensor(u))" for name in _UNARY},
+    **{name: f"def {name}(u):\n    return torch.{name}(torch.as_tensor(u))" for name in _SAME},
     "sqrt": "def sqrt(u):\n    return u**0.5",
     "softplus": "def softplus(u):\n    return torch.logaddexp(torch.zeros_like(u), u)",
     "normcdf": "normcdf = torch.special.ndtr",

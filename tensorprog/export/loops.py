@@ -137,7 +137,7 @@ def _lines(
     named = Names(names.weights, names.families, {**names.plain, INDEX: names.plain[index]})
     extents = list(dict.fromkeys(i.var.axes[positions[i.var.name]].extent for i in group))
     writer = Writer(program, named, Loop(INDEX, positions, at, len(extents) == 1))
-    texts = [writer.size(e) for e in extents]
+    texts = [writer.number(e) for e in extents]
     whole = texts[0] if len(texts) == 1 else f"max({', '.join(texts)})"
     lines = [f"{names.families[i.var.name]} = {{}}" for i in group]
     lines.append(f"for {named.plain[INDEX]} in {f'range({whole})' if sign > 0 else f'reversed(range({whole}))'}:")
@@ -147,7 +147,7 @@ def _lines(
         grid = writer.grid_line(instr.var, body)
         body = body if grid is None else [grid, *body]
         if len(extents) > 1:
-            extent = writer.size(instr.var.axes[positions[instr.var.name]].extent)
+            extent = writer.number(instr.var.axes[positions[instr.var.name]].extent)
             lines += [f"    if {named.plain[INDEX]} < {extent}:"] if extent != guard else []
             guard = extent
             body = [f"    {line}" for line in body]

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.finite.forward import Group, State, run
-from tensorprog.finite.gram import gradient_gram
 from tensorprog.finite.uses import Entries, entries_of
 from tensorprog.finite.weights import Array, Network
 from tensorprog.ir.expr import evaluate
@@ -40,25 +39,10 @@ def outputs_of(what: Differentiated, states: Sequence[State]) -> Floats:
     return np.concatenate([np.asarray(s.values[var], dtype=np.float64).T.ravel() for s in states])
 
 
-def rates(what: Differentiated, network: Network) -> dict[str, float]:
-    """The learning rates of the trained weights at these widths."""
-    names = dict.fromkeys(u.weight for u in what.uses)
-    return {w: float(evaluate(what.program.weight(w).lr, network.env)) for w in names}
-
-
-def tangent_kernel(what: Differentiated, network: Network, states: Sequence[State]) -> Floats:
-    """The empirical tangent kernel between the rows of `outputs_of`."""
-    firsts, rows = _firsts(what, states)
-    total = np.zeros((rows, rows))
-    for name, rate in rates(what, network).items():
-        total += rate * gradient_gram([u for u in what.uses if u.weight == name], states, firsts, rows)
-    return total
-
-
 def weight_velocity(what: Differentiated, network: Network, states: Sequence[State], slopes: Floats) -> Weights:
     """d W / d t for d L / d f = `slopes` [rows], by the name of every trained weight."""
-    firsts, _ = _firsts(what, states)
-    velocity = {name: np.zeros_like(network.values[name]) for name in rates(what, network)}
+    firsts = _firsts(what, states)
+    velocity = {use.weight: np.zeros_like(network.values[use.weight]) for use in what.uses}
     for use in what.uses:
         rate = float(evaluate(what.program.weight(use.weight).lr, network.env))
         for state, first in zip(states, firsts, strict=True):
@@ -66,11 +50,11 @@ def weight_velocity(what: Differentiated, network: Network, states: Sequence[Sta
     return velocity
 
 
-def _firsts(what: Differentiated, states: Sequence[State]) -> tuple[list[int], int]:
-    """Where the rows of each group begin, and how many there are."""
+def _firsts(what: Differentiated, states: Sequence[State]) -> list[int]:
+    """Where the rows of each group begin."""
     axes = what.program.var(what.program.output(what.output).var).axes
     ends = np.cumsum([s.group.examples * count(axes, s.env) for s in states])
-    return [0, *(int(e) for e in ends[:-1])], int(ends[-1])
+    return [0, *(int(e) for e in ends[:-1])]
 
 
 def _descend(velocity: Array, e: Entries, slopes: Floats, rate: float) -> None:

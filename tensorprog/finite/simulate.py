@@ -71,7 +71,7 @@ def measure(
     program = what.program if isinstance(what, Differentiated) else what
     uses = what.uses if isinstance(what, Differentiated) else ()
     keep = {o.var for o in program.outputs} | {u.row for u in uses} | {u.col for u in uses if u.col is not None}
-    rows = _rows(what, network, groups) if isinstance(what, Differentiated) else np.zeros((0, 3), dtype=np.int64)
+    rows = rows_of(what, network, groups) if isinstance(what, Differentiated) else np.zeros((0, 3), dtype=np.int64)
     outputs, grams = run_all(Runs(program, uses, network, keep), groups, len(rows), memory)
     found = {name: tuple(_regrouped(parts, groups)) for name, parts in outputs.items()}
     if not isinstance(what, Differentiated):
@@ -81,14 +81,18 @@ def measure(
     return Simulation(network, found, ntk, grams, rates, rows)
 
 
-def _rows(what: Differentiated, network: Network, groups: Sequence[Group]) -> NDArray[np.int64]:
+def rows_of(what: Differentiated, network: Network, groups: Sequence[Group]) -> NDArray[np.int64]:
     """Group, example and output element of every row of the kernel."""
     axes = what.program.var(what.program.output(what.output).var).axes
+    return numbered_rows([(g.examples, count(axes, {**network.env, **g.sizes})) for g in groups])
+
+
+def numbered_rows(shapes: Sequence[tuple[int, ...]]) -> NDArray[np.int64]:
+    """(group, example, element) of every row, of groups of [examples, elements] one after the other."""
     blocks = []
-    for g, group in enumerate(groups):
-        elements = count(axes, {**network.env, **group.sizes})
-        examples, outputs = np.indices((group.examples, elements)).reshape(2, -1)
-        blocks.append(np.stack([np.full(len(examples), g), examples, outputs], axis=1))
+    for g, shape in enumerate(shapes):
+        index = np.indices(shape).reshape(2, -1)
+        blocks.append(np.stack([np.full(index.shape[1], g), *index], axis=1))
     return np.concatenate(blocks)
 
 

@@ -37,7 +37,8 @@ def heat_map(figure: Any, ax: Any, title: str, kernel: Floats, colours: tuple[st
     cmap, low, high = colours
     picture = ax.imshow(kernel, cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
     ax.set_title(title)
-    ax.set_xticks([]), ax.set_yticks([])
+    ax.set_xticks([])
+    ax.set_yticks([])
     figure.colorbar(picture, ax=ax, shrink=0.8)
     if len(kernel) > FEW:
         return
@@ -51,10 +52,10 @@ def convergence(ax: Any, found: Validation) -> None:
     """Deviations in a log-log plot, 95% intervals, fitted lines, and width^(-1/2) to compare with."""
     for colour, (kind, study) in zip((BLUE, ORANGE, GREEN), found.found.items(), strict=False):
         widths, deviation = np.asarray(study.widths, np.float64), np.asarray(study.deviation)
-        span = np.abs(np.nan_to_num(np.asarray(study.interval).T, nan=0.0) - deviation)
-        span[:, np.isnan(np.asarray(study.deviation_error))] = 0.0
+        reach = np.abs(np.nan_to_num(np.asarray(study.interval).T, nan=0.0) - deviation)
+        reach[:, np.isnan(np.asarray(study.deviation_error))] = 0.0
         slope = f"slope {study.slope:.2f} ± {study.slope_error:.2f}" if math.isfinite(study.slope) else "one width"
-        ax.errorbar(widths, deviation, span, fmt="o", color=colour, capsize=3, label=f"{NAMES[kind]}: {slope}")
+        ax.errorbar(widths, deviation, reach, fmt="o", color=colour, capsize=3, label=f"{NAMES[kind]}: {slope}")
         if math.isfinite(study.slope) and (deviation > 0).all():
             centre = np.exp(np.mean(np.log(widths))), np.exp(np.mean(np.log(deviation)))
             ax.plot(widths, centre[1] * (widths / centre[0]) ** study.slope, color=colour, linewidth=1)

@@ -92,12 +92,8 @@ def gram_of(x: Floats, y: Floats, coarse: bool = False) -> Gram:
     if x.shape[1] <= SHORT:
         none = np.zeros(0, dtype=np.int64)
         return Gram(x, y, none, none, np.zeros(0), None)
-    prints = fingerprints(x), fingerprints(y)
-    i, j = equal_pairs(*numbered(prints, lambda side, k: _upright((x, y)[side][k]).tobytes(), x is y))
-    values = row_products(x, x)[i]
-    apart = np.flatnonzero((i != j) | (x is not y))
-    values[apart] *= _signs(x, i[apart]) * _signs(y, j[apart])
-    return Gram(x, y, i, j, values, _coarse(x, y) if coarse else None)
+    i, j, signs = twins(x, y)
+    return Gram(x, y, i, j, signs * row_products(x, x)[i], _coarse(x, y) if coarse else None)
 
 
 def gram(x: Floats, y: Floats) -> Floats:
@@ -105,6 +101,16 @@ def gram(x: Floats, y: Floats) -> Floats:
     products = np.empty((len(x), len(y)))
     gram_of(x, y).fill(products, slice(0, len(x)), slice(0, len(y)))
     return products
+
+
+def twins(x: Floats, y: Floats) -> tuple[Ints, Ints, Floats]:
+    """The rows x[i], y[j] that are equal (1) or opposite (-1), i ascending; x and y may be the same array."""
+    prints = fingerprints(x), fingerprints(y)
+    i, j = equal_pairs(*numbered(prints, lambda side, k: _upright((x, y)[side][k]).tobytes(), x is y))
+    signs = np.ones(len(i))
+    apart = np.flatnonzero((i != j) | (x is not y))
+    signs[apart] = _signs(x, i[apart]) * _signs(y, j[apart])
+    return i, j, signs
 
 
 def _signs(x: Floats, rows: Ints) -> Floats:

@@ -182,7 +182,7 @@ class Tape(Rules):
     def _levels(self, start: Mapping[Key, int], total: int) -> Ints:
         whole = self._key_levels()
         if whole is not None:
-            return np.concatenate([np.full(s.size, whole[key]) for key, s in self.slots.items()])
+            return np.array([whole[key] for key, s in self.slots.items() for _ in range(s.size)], dtype=np.int64)
         edges = []
         for block in self.blocks:
             for key, slots in block.reads(self.single):

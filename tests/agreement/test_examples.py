@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import tensorprog
-from tensorprog.api import Network, is_number
+from tensorprog.api import Network
 from tensorprog.finite.convergence import Convergence, convergence
 from tensorprog.limit import print_limit
+from tensorprog.results import is_number
 from tests.agreement.comparing import EXAMPLES, example_inputs
 
 PATHS = sorted(EXAMPLES.glob("*.tp"))

@@ -8,8 +8,8 @@ import pytest
 import tensorprog
 from tensorprog.autodiff import differentiate
 from tensorprog.dataset import bind
-from tensorprog.finite import Group, draw, widths_at
-from tensorprog.finite.descent import advance, outputs_of, rates, states_of, tangent_kernel, weight_velocity
+from tensorprog.finite import Group, draw, measure, widths_at
+from tensorprog.finite.descent import advance, outputs_of, states_of, weight_velocity
 from tests.agreement.comparing import EXAMPLES, example_inputs
 
 NAMES = ("mlp", "rnn", "tied", "cnn_global", "transformer", "batchnorm", "densenet", "mlp_standard")
@@ -33,7 +33,7 @@ def test_the_gradient_is_the_derivative(name):
     what, network, groups = network_of(name)
     states = states_of(what, network, groups, gradients=True)
     slopes = np.random.default_rng(0).standard_normal(len(outputs_of(what, states)))
-    velocity, scale = weight_velocity(what, network, states, slopes), rates(what, network)
+    velocity, scale = weight_velocity(what, network, states, slopes), measure(what, network, groups).rates
     rng, h = np.random.default_rng(1), 1e-6
     for weight, v in velocity.items():
         direction = rng.standard_normal(v.shape)
@@ -52,7 +52,7 @@ def test_outputs_move_by_the_tangent_kernel(name):
     what, network, groups = network_of(name)
     states = states_of(what, network, groups, gradients=True)
     slopes = np.random.default_rng(0).standard_normal(len(outputs_of(what, states)))
-    kernel = tangent_kernel(what, network, states)
+    kernel = measure(what, network, groups).ntk
     velocity, h = weight_velocity(what, network, states, slopes), 1e-6
 
     def moved(t):

@@ -1,0 +1,73 @@
+"""What a Python user gets: the rows of a kernel, its shape and type, and whether it is one."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorprog.dataset import Dataset
+from tensorprog.errors import fail
+from tensorprog.ir.program import Output, Program
+from tensorprog.ir.tables import shape
+from tensorprog.limit import Limit
+
+if TYPE_CHECKING:
+    from tensorprog.evaluate import Kernels
+
+
+def is_number(limit: Limit) -> bool:
+    """Whether the output becomes deterministic: not a vector, not random (a random scalar may vanish: then it is 0)."""
+    var = limit.output_var
+    return not limit.is_vector and (var not in limit.random or limit.powers[var] != 0)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of one side of a kernel: how many, and the shape in which the user sees them."""
+
+    total: int
+    shape: tuple[int, ...]
+
+
+def rows_of(program: Program, output: Output, data: Dataset) -> Rows:
+    extents = {shape(program.var(output.var).axes, g.sizes) for g in data.groups}
+    total = sum(len(g) * int(np.prod(shape(program.var(output.var).axes, g.sizes))) for g in data.groups)
+    return Rows(total, (data.count, *extents.pop()) if len(extents) == 1 else (total,))
+
+
+def shaped(kernels: Kernels, full: tuple[int, ...], dtype: str) -> Kernels:
+    def view(k: NDArray[np.float64] | None) -> Any:
+        return None if k is None else k.reshape(full).astype(dtype, copy=False)
+
+    return replace(kernels, nngp=view(kernels.nngp), ntk=view(kernels.ntk),
+                   nngp_se=view(kernels.nngp_se), ntk_se=view(kernels.ntk_se))
+
+
+def is_single(x: Any) -> bool:
+    """Whether data is float32 (or shorter) throughout."""
+    if isinstance(x, dict):
+        return all(is_single(v) for v in x.values())
+    if isinstance(x, list | tuple):
+        return bool(x) and all(is_single(v) for v in x)
+    return str(getattr(x, "dtype", "")).removeprefix("torch.") in ("float32", "float16")
+
+
+def check_memory(entries: int, copies: int) -> None:
+    """Raises TensorProgError when `copies` matrices of `entries` numbers cannot fit into memory."""
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**63
+    if 8 * entries * copies > available:
+        raise fail(f"the kernels need {8 * entries * copies / 2**30:.0f} GB, more memory than this machine has",
+                   hint="ask for fewer examples at a time")
+
+
+def check_finite(kernels: Kernels, output: Output) -> None:
+    """Raises TensorProgError for a kernel with an entry that is not a number or infinite."""
+    for name, k in (("NNGP", kernels.nngp), ("NTK", kernels.ntk)):
+        if k is not None and not np.isfinite(k).all():
+            raise fail(f"the {name} of '{output.name}' is not finite: an expectation overflows, or does not exist",
+                       output.span, "look for a nonlinearity that grows fast, and for very large data or variances")
