@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.dataset import Dataset, Group
+from tensorprog.evaluate import grid
 from tensorprog.evaluate.pairs import TABULATED, Errors, Evaluator, Pairs, Tables, evaluator, machine_code
 from tensorprog.finite import Group as FiniteGroup
 from tensorprog.finite import draw, forward
@@ -32,8 +33,12 @@ if TYPE_CHECKING:
     from tensorprog.evaluate.zonal import Known
 
 Floats = NDArray[np.float64]
+Sized = tuple[tuple[tuple[str, int], ...], ...]
 WASTE = 0.05
 """The part of slots that may be found zero without asking again for the rest alone."""
+
+GRIDS = 4
+"""Pairs of sizes of images for which machine code is kept."""
 
 KEPT = 1 << 20
 """The slots of all tapes that are kept for the next evaluation."""
@@ -87,7 +92,8 @@ class Prepared:
     pairs: int = 0
     memory: int = sys.maxsize
     parameters: Sequence[str] = ()
-    _known: dict[tuple[tuple[tuple[str, int], ...], ...], Cross] = field(default_factory=dict)
+    _known: dict[Sized, Cross] = field(default_factory=dict)
+    _grids: dict[Sized, grid.Grid | None] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -96,12 +102,23 @@ class Prepared:
 
     def cross(self, left: Group, right: Group) -> Cross:
         """The tapes for the sizes of two groups.  Raises Unservable where a moment needs sampling."""
-        key = tuple(tuple(sorted(g.sizes.items())) for g in (left, right))
+        key = _sizes(left, right)
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = prepare(self.limit, self.moments, left, right, self.want, self.parameters)
             self._forget()
         return found
+
+    def grid(self, left: Group, right: Group) -> grid.Grid | None:
+        """The machine of a program over rows and columns for the sizes of two groups, if it pays; see `cross`."""
+        if self.parameters:
+            return None
+        key, pairs = _sizes(left, right), max(self.pairs, len(left) * len(right))
+        if key not in self._grids:
+            while len(self._grids) >= GRIDS:
+                self._grids.pop(next(iter(self._grids)))
+            self._grids[key] = grid.grid(self.limit, self.moments, (left.sizes, right.sizes), self.want, pairs)
+        return self._grids[key]
 
     def _forget(self) -> None:
         """Tapes beyond what may be kept, the oldest ones."""
@@ -111,6 +128,10 @@ class Prepared:
                 return
             self._known.pop(key, None)
             del sizes[key]
+
+
+def _sizes(left: Group, right: Group) -> Sized:
+    return tuple(tuple(sorted(g.sizes.items())) for g in (left, right))
 
 
 def derivative(kernel: str, parameter: str) -> str:
@@ -221,6 +242,11 @@ def _group_kernels(  # noqa: PLR0913
     dtype: str,
     tables: Tables | None,
 ) -> dict[str, Floats]:
+    images = None if tables is None else prepared.grid(left, right)
+    if images is not None:
+        both = data_families(prepared.limit, left), data_families(prepared.limit, right)
+        found = grid.kernels(images, both, (len(left), len(right)), symmetric, errors, prepared.memory, progress)
+        return {name: kernel.astype(dtype, copy=False) for name, kernel in found.items()}
     cross = prepared.cross(left, right)
     data = [data_families(prepared.limit, left)]
     selves = [run_single(cross.left, data[0], len(left), errors)]

@@ -16,7 +16,8 @@ class Options:
     the largest standard error over the scale of the kernel, max se[i, j] / sqrt(K[i, i] K[j, j]); without it, `samples`
     draws in each of `replicates` independent repetitions.  `progress(message, fraction)` is called as the work goes on.
     `dtype` "float32" asks for kernels of that type: about 1e-6 of the largest entry, in half the memory.
-    `reductions`: whether kernels that are functions of one cosine may be tabulated; the report states the error.
+    `reductions`: whether kernels that are functions of one cosine may be tabulated, with an error that the report
+    states, and those of images computed as products of rows and columns.
     """
 
     want: tuple[str, ...] = ("nngp", "ntk")

@@ -7,11 +7,13 @@ import pytest
 
 import tensorprog
 from tensorprog.dataset import bind
+from tensorprog.evaluate import grid
 from tensorprog.evaluate.analytic import data_families
 from tensorprog.limit.analyse import analyse
 from tensorprog.limit.moments import Moments
-from tensorprog.tape.product import NotSeparable, product_tapes
+from tensorprog.tape.product import product_tapes
 from tensorprog.tape.product_run import ProductRun
+from tensorprog.tape.projections import NotSeparable
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NETS = [
@@ -51,3 +53,18 @@ def test_programs_without_two_groups_of_axes(name: str) -> None:
     limit = analyse(program)
     with pytest.raises(NotSeparable):
         product_tapes(limit, Moments(limit), ({"T": 4, "d": 3, "V": 4}, {"T": 4, "d": 3, "V": 4}), ("nngp",))
+
+
+@pytest.mark.parametrize(("name", "shape"), NETS)
+def test_machine_code_of_products(name: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal images are exactly at correlation one, and opposite ones are settled by quadrature."""
+    params = {"phi": "relu"} if name == "cnn_circular" else {}
+    net = tensorprog.load(EXAMPLES / f"{name}.tp", **params)
+    x = np.random.default_rng(1).normal(size=(4, *shape))
+    x[2], x[3] = x[0], -x[1]
+    expected = net.kernels(x), net.kernels(x[:3], x[1:])
+    monkeypatch.setattr(grid, "WORTH", 0)
+    net = tensorprog.load(EXAMPLES / f"{name}.tp", **params)
+    for found, known in zip((net.kernels(x), net.kernels(x[:3], x[1:])), expected, strict=True):
+        assert np.allclose(found.nngp, known.nngp, rtol=1e-12, atol=0)
+        assert np.allclose(found.ntk, known.ntk, rtol=1e-12, atol=0)

@@ -1,0 +1,100 @@
+"""Kernels of programs over rows and columns (images): product tapes in machine code, for all pairs of examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorprog.backend.trace import NotTraceable
+from tensorprog.evaluate.pairs import Errors
+from tensorprog.ir.tables import Sizes, count
+from tensorprog.limit.analyse import Limit
+from tensorprog.limit.moments import Moments
+from tensorprog.tape.product import ProductTape, ProductTapes, product_tapes
+from tensorprog.tape.product_run import ProductRun
+from tensorprog.tape.projections import NotSeparable
+
+if TYPE_CHECKING:
+    from tensorprog.backend.grid import GridMachine
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+WORTH = 1 << 24
+"""Slots of all pairs of examples from which the machine code of a product tape pays."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """What computes the kernels between two groups of images."""
+
+    tapes: ProductTapes
+    machine: GridMachine
+
+
+def grid(
+    limit: Limit, moments: Moments, sizes: tuple[Sizes, Sizes], want: Sequence[str], pairs: int
+) -> Grid | None:
+    """The machine for a pair of sizes and so many pairs of examples; None where there is none, or it does not pay.
+
+    Raises Unservable where a moment needs sampling.
+    """
+    elements = [sum(count(i.var.axes, s) for i in limit.program.instrs) for s in sizes]
+    if elements[0] * elements[1] * pairs < WORTH:
+        return None
+    try:
+        tapes = product_tapes(limit, moments, sizes, want)
+        if tapes.cross.count * pairs < WORTH:
+            return None
+        from tensorprog.backend.grid import compiled
+
+        return Grid(tapes, compiled(tapes))
+    except (NotSeparable, NotTraceable):
+        return None
+
+
+def kernels(  # noqa: PLR0913
+    found: Grid,
+    data: tuple[Mapping[str, Floats], Mapping[str, Floats]],
+    examples: tuple[int, int],
+    symmetric: bool,
+    errors: Errors,
+    memory: int,
+    progress: Callable[[float], None],
+) -> dict[str, Floats]:
+    """The kernels [I * rows, J * cols] between two groups, or of one with itself."""
+    tapes, keys = found.tapes, tuple(dict.fromkeys(found.tapes.keys.values()))
+    left = _single(tapes.left, data[0], examples[0], errors)
+    right = left if symmetric else _single(tapes.right, data[1], examples[1], errors)
+    i, j = np.triu_indices(examples[0]) if symmetric else tuple(x.ravel() for x in np.indices(examples))
+    values, worst = found.machine.run((left, right), (i, j), keys, memory, progress)
+    for e, error in zip(found.machine.expectations, worst, strict=True):
+        errors[id(e)] = (e, max(float(error), errors.get(id(e), (e, 0.0))[1]))
+    slots = {key: tapes.cross.slots(key) for key in keys}
+    return {n: _placed(values[k], slots[k], (i, j), examples, symmetric) for n, k in tapes.keys.items()}
+
+
+def _single(tape: ProductTape, data: Mapping[str, Floats], examples: int, errors: Errors) -> ProductRun:
+    """The run of every example by itself."""
+    run = ProductRun(tape, (data, data), (np.arange(examples), np.arange(examples)), None, errors)
+    run.execute()
+    return run
+
+
+def _placed(
+    values: Floats, slots: Ints, pairs: tuple[Ints, Ints], examples: tuple[int, int], symmetric: bool
+) -> Floats:
+    """The kernel of the pairs of examples, and its mirror image."""
+    kernel = np.zeros((examples[0], slots.shape[0], examples[1], slots.shape[1]))
+    blocks = values[slots].transpose(2, 0, 1)  # [pairs, rows, cols]
+    i, j = pairs
+    if symmetric:
+        mirrored, same = blocks.transpose(0, 2, 1), (i == j)[:, None, None]
+        blocks = np.where(same, (blocks + mirrored) / 2, blocks)
+        kernel[j, :, i, :] = blocks.transpose(0, 2, 1)
+    kernel[i, :, j, :] = blocks
+    return kernel.reshape(kernel.shape[0] * kernel.shape[1], -1)
