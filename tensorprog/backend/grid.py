@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tensorprog.backend.build import load
 from tensorprog.backend.formula import Arguments, frontier, interpreted, ordered, recorded
 from tensorprog.backend.grid_emit import CHUNK, Formulas, module
-from tensorprog.backend.grid_ops import Expected, Operations, operations
+from tensorprog.backend.grid_ops import Expected, Op, Operations, operations
 from tensorprog.backend.grid_stages import staged
 from tensorprog.backend.grid_tables import Kind, StageTables, Tables, tables
 from tensorprog.backend.trace import Recorder, Scalar, Traced
@@ -103,14 +103,25 @@ class GridMachine:
         starts: list[int] = []
         for expected, formulas in zip(self.operations.expected, self.formulas, strict=True):
             starts.append(sum(len(p) for p in parts))
-            second = run.values[expected.inside[s]].reshape(-1, len(x))
+            second = self._second(run, expected, s).reshape(-1, len(x))
             nodes = formulas.right if s else formulas.left
             found = interpreted(nodes, {("s11" if s else "s00"): second})
             parts += [np.broadcast_to(np.asarray(v, dtype=np.float64), second.shape) for v in found]
             parts.append(second)
             if s == 0:
-                parts += [_on_itself(e, run.values[expected.inside[s]]) for e in expected.expectations]
+                parts += [_on_itself(e, second) for e in expected.expectations]
         return np.concatenate(parts), starts, x.shape[2], x.shape[1]
+
+    def _second(self, run: ProductRun, expected: Expected, s: int) -> Floats:
+        """The second moments [n1, n2, examples] of the arguments of one side, zero in slots that are not arguments."""
+        used = [np.unique(t[:, len(t[0]) - 2 + s]) for op in self._ops_of(expected) for t in op.tables]
+        whole = run.values[expected.inside[s]]
+        found = np.zeros_like(whole)
+        found[np.ix_(*used)] = whole[np.ix_(*used)]
+        return found
+
+    def _ops_of(self, expected: Expected) -> list[Op]:
+        return [op for op in self.operations.ops if op.number >= 0 and self.operations.expected[op.number] is expected]
 
     # ------------------------------------------------------------ one tile
 
@@ -193,10 +204,11 @@ def _evaluated(e: Expectation, left: Floats, right: Floats, cross: Floats) -> tu
 
 
 def _on_itself(e: Expectation, second: Floats) -> Floats:
-    """The values [slots, examples] of an expectation of one run with itself, for second moments [n1, n2, examples]."""
-    found, inside = np.zeros(second.shape), second[1:, 1:]
-    found[1:, 1:] = _evaluated(e, inside, inside, inside)[0]
-    return found.reshape(-1, second.shape[2])
+    """The values of an expectation of one run with itself, where there are second moments."""
+    found, there = np.zeros(second.shape), second.any(axis=1)
+    if there.any():
+        found[there] = _evaluated(e, second[there], second[there], second[there])[0]
+    return found
 
 
 def compiled(tapes: ProductTapes) -> GridMachine:

@@ -88,7 +88,11 @@ def times(S, k, a, b, X1, C1, lo1, hi1, X2, C2, lo2, hi2, n, na, nb):
 @njit(**OPTIONS)
 def dot(S, T, k, a, b, X1, C1, lo1, hi1, X2, C2, lo2, hi2, n, na, nb):
     """A sum of products in one slot."""
-    clear(T, 0, len(T) // P)
+    longest, f = 0, lo2
+    while f < hi2:
+        longest = max(longest, X2[f, RUN])
+        f += X2[f, RUN]
+    clear(T, 0, longest)
     for e in range(lo1, hi1):
         f = lo2
         while f < hi2:
@@ -98,7 +102,7 @@ def dot(S, T, k, a, b, X1, C1, lo1, hi1, X2, C2, lo2, hi2, n, na, nb):
                 T[q] += c * (S[i + q] * S[j + q])
             f += X2[f, RUN]
     o = (k + X1[lo1, 0] * n + X2[lo2, 0]) * P
-    for t in range(0, len(T), P):
+    for t in range(0, longest * P, P):
         for p in range(P):
             S[o + p] += T[t + p]
 
