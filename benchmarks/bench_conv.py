@@ -3,8 +3,8 @@
     python -m benchmarks.bench_conv --peer PYTHON [--net cnn_flatten]
 
 PYTHON is the interpreter of an environment with neural-tangents (tests/oracles/README.md says how to make one).
-Prints the best time of both (the peer's in float32 and float64), the ratios, and how far the results are apart, relative
-to the largest entry.  Ours are computed in float64; the peer's first run, which compiles, is left out.
+Prints the best time of both (the peer's in float32 and float64), the ratios, and how far the results are apart,
+relative to the largest entry.  Ours are computed in float64; the peer's first run, which compiles, is left out.
 """
 
 from __future__ import annotations
