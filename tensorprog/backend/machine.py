@@ -16,6 +16,7 @@ from tensorprog.backend.combine import Combination, combined
 from tensorprog.backend.driver import module
 from tensorprog.backend.emit import Kind, combination_kind, expect_kind, series_kind
 from tensorprog.backend.lower import Given, Lowered, lower
+from tensorprog.backend.series import floor_of
 from tensorprog.ir.schedule import levels
 from tensorprog.ir.tables import Ints
 from tensorprog.symbolic.expectation import Expectation
@@ -123,7 +124,7 @@ def compiled(tape: Tape, keys: Sequence[Key]) -> Machine:
     for m in lowered.mehlers:
         same = (np.full(len(m.out), n) for n in (*m.strides, len(expectations)))
         index = np.stack([m.out, m.cross, m.left, m.right, *same], axis=1)
-        _collect(kinds, entries, series_kind(), 0, m.out, index, np.zeros((len(index), 0)))
+        _collect(kinds, entries, series_kind(), 0, m.out, index, np.full((len(index), 1), floor_of(m.expectation)))
         expectations.append(m.expectation)
     combinations = combined(lowered.sums, kept, lowered.size)
     for c in combinations:

@@ -19,7 +19,7 @@ from tensorprog.ir import expr as ex
 from tensorprog.ir.tables import Ints
 from tensorprog.symbolic.absorb import Absorbed
 from tensorprog.symbolic.expectation import Closed, Expectation, Moved, Numerical
-from tensorprog.symbolic.marginals import ACCEPT, FLOOR, Side, reach_of, reduced
+from tensorprog.symbolic.marginals import ACCEPT, Side, reach_of, reduced
 from tensorprog.symbolic.orthant import ratio
 from tensorprog.symbolic.series import ORDER
 from tensorprog.tape.execute import Run
@@ -60,6 +60,14 @@ def marginals_of(e: Expectation) -> tuple[Marginal, Marginal] | None:
     reach = max(reach_of(f.regular), reach_of(g.regular))
     sides = Side(f.regular, rule.args[0]), Side(g.regular, rule.args[1])
     return Marginal(sides[0], maps[0], reach), Marginal(sides[1], maps[1], reach)
+
+
+def floor_of(e: Expectation) -> float:
+    """The error that is good enough, relative to root mean squares, of an expectation that is a series."""
+    inner = e.inner if isinstance(e, Moved) else e
+    rule = inner.backup if isinstance(inner, Closed) else inner.rule if isinstance(inner, Numerical) else None
+    assert rule is not None
+    return rule.floor
 
 
 def params_of(m: Marginal) -> frozenset[str]:
@@ -138,6 +146,7 @@ def series(S, F, W, L, R, ii, jj, ni, nj, index, coef, lo, hi):
     rho, total = np.empty(nj), np.empty(nj)
     for k in range(lo, hi):
         o, c, a, b, p, q, w = index[k, 0], index[k, 1], index[k, 2], index[k, 3], index[k, 4], index[k, 5], index[k, 6]
+        floor = coef[k, 0]
         n, m = a + {ORDER + 1} * p, b + {ORDER + 1} * q
         long, worst = 0.0, 0
         for j in range(nj):
@@ -163,7 +172,7 @@ def series(S, F, W, L, R, ii, jj, ni, nj, index, coef, lo, hi):
                 cross = norm * R[m + 2 * q, jj + j]
                 e = y * rest * R[m + 3 * q, jj + j] + 3.6e-15 * cross
                 e += error * R[m + 2 * q, jj + j] + norm * R[m + 4 * q, jj + j]
-                good = e <= max({ACCEPT} * abs(total[j]), {FLOOR} * cross)
+                good = e <= max({ACCEPT} * abs(total[j]), floor * cross)
                 worst = max(worst, special.bits(e if good else 0.0))
                 S[o, i, j] = total[j]
                 F[i, j] += 0 if good else 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, final
 
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from tensorprog.dataset import Dataset
 from tensorprog.errors import fail
 from tensorprog.evaluate import analytic
-from tensorprog.evaluate.kernels import Derived, inner_randomness, is_zero, wanted
+from tensorprog.evaluate.kernels import Derived, Report, inner_randomness, is_zero, served, wanted
 from tensorprog.evaluate.options import Options
+from tensorprog.evaluate.pairs import Errors
 from tensorprog.ir import expr as ex
 from tensorprog.ir.program import formulas
 from tensorprog.limit.analyse import Limit
@@ -26,12 +27,16 @@ Floats = NDArray[np.float64]
 @final
 @dataclass(frozen=True, slots=True)
 class KernelGradients:
-    """Both kernels, and their derivatives by the name of the parameter; None for a kernel that is not there."""
+    """Both kernels, and their derivatives by the name of the parameter; None for a kernel that is not there.
+
+    `report` has the absolute errors of the expectations.
+    """
 
     nngp: Any
     ntk: Any
     d_nngp: Mapping[str, Any] | None
     d_ntk: Mapping[str, Any] | None
+    report: Report = field(default=Report(()))
 
     def shaped(self, shape: tuple[int, ...], dtype: type) -> KernelGradients:
         """All arrays in another shape and type."""
@@ -41,7 +46,7 @@ class KernelGradients:
                 return {p: view(x) for p, x in k.items()}
             return None if k is None else k.reshape(shape).astype(dtype, copy=False)
 
-        return KernelGradients(view(self.nngp), view(self.ntk), view(self.d_nngp), view(self.d_ntk))
+        return KernelGradients(view(self.nngp), view(self.ntk), view(self.d_nngp), view(self.d_ntk), self.report)
 
 
 def gradients(
@@ -57,9 +62,10 @@ def gradients(
     left, right = _with_sizes(left, values), None if right is None else _with_sizes(right, values)
     shape = analytic.output_rows(limit, left), analytic.output_rows(limit, right or left)
     found: dict[str, Floats] = {}
+    errors = Errors()
     if alive:
         with np.errstate(all="ignore"):  # what is not finite is told as an error
-            found = _deterministic(derived, alive, tuple(values), left, right, options)
+            found, errors = _deterministic(derived, alive, tuple(values), left, right, options)
     names = [n for w in want for n in (w, *(analytic.derivative(w, p) for p in values))]
     found = {n: found.get(n, np.zeros(shape)) for n in names}
     for name, k in found.items():
@@ -69,7 +75,8 @@ def gradients(
     def slopes(w: str) -> dict[str, Floats] | None:
         return {p: found[analytic.derivative(w, p)] for p in values} if w in want else None
 
-    return KernelGradients(found.get("nngp"), found.get("ntk"), slopes("nngp"), slopes("ntk"))
+    report = Report(served(errors, {}))
+    return KernelGradients(found.get("nngp"), found.get("ntk"), slopes("nngp"), slopes("ntk"), report)
 
 
 def _deterministic(
@@ -79,14 +86,14 @@ def _deterministic(
     left: Dataset,
     right: Dataset | None,
     options: Options,
-) -> dict[str, Floats]:
+) -> tuple[dict[str, Floats], Errors]:
     _check_data(derived.limit, parameters)
     try:
         inside = inner_randomness(derived.limit)
         if inside:
             raise Unservable(f"'{inside[0]}' stays random inside the network")
         prepared = derived.prepared(options.tier, want, parameters)
-        return analytic.kernels(prepared, left, right, _progress(options))[0]
+        return analytic.kernels(prepared, left, right, _progress(options))
     except Unservable as reason:
         raise fail(
             f"the derivatives of these kernels cannot be computed: {reason}",

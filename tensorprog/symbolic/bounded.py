@@ -1,17 +1,20 @@
-"""Expectations that multiply zero where they are infinite: the product of two point masses at correlation 1 or -1."""
+"""Expectations as derivatives by a correlation, which they multiply the change of."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
 
-from tensorprog.symbolic.expectation import Expectation, Request, picked, picked_params
+from tensorprog.symbolic.expectation import Expectation, Moved, Numerical, Request, picked, picked_params
 from tensorprog.symbolic.moments import Moments
 from tensorprog.symbolic.orthant import Array, minor
 from tensorprog.symbolic.points import has_dirac
+
+RESOLVED = 1e-12
+"""The error of a derivative that is good enough, relative to root mean squares."""
 
 
 @final
@@ -43,6 +46,19 @@ class Bounded:
             regular = picked(moments, ~singular), picked_params(params, ~singular)
             value[~singular], error[~singular] = self.inner.evaluate(*regular)
         return value, error
+
+
+def resolved(expectation: Expectation) -> Expectation:
+    """The expectation as a derivative, of which errors of 1e-12 of the bound of Cauchy and Schwarz are good enough.
+
+    E[f' g'] passes through zero between examples, where an error relative to itself would take nested rules for each
+    pair.  In the derivative of a kernel it stands beside the derivatives at equal examples, in which it is that bound.
+    """
+    if isinstance(expectation, Moved | Bounded):
+        return replace(expectation, inner=resolved(expectation.inner))
+    if isinstance(expectation, Numerical):
+        return replace(expectation, rule=replace(expectation.rule, floor=RESOLVED))
+    return expectation
 
 
 def bounded(expectation: Expectation) -> Expectation:

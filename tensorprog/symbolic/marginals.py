@@ -111,8 +111,13 @@ class Pair:
         return Pair((m, n), (a, b), c)
 
 
-def two_means(left: Side, right: Side, law: Pair, params: Mapping[str, Any]) -> tuple[Array, Array]:
-    """E f(u) g(v): reduce the marginals, sum the series, redo what it does not resolve."""
+def two_means(
+    left: Side, right: Side, law: Pair, params: Mapping[str, Any], floor: float = FLOOR
+) -> tuple[Array, Array]:
+    """E f(u) g(v): reduce the marginals, sum the series, redo what it does not resolve.
+
+    Resolved is what has an error below `floor` times the root mean squares, or a small relative one.
+    """
     reach = max(reach_of(left.e), reach_of(right.e))
     curves = [_curve(side, law, i, reach, params) for i, side in enumerate((left, right))]
     f, g = _marginals(left, right, curves, law, reach, ORDER)
@@ -121,13 +126,13 @@ def two_means(left: Side, right: Side, law: Pair, params: Mapping[str, Any]) -> 
     rho = np.clip(orthant.ratio(law.c, np.sqrt(product)), -1.0, 1.0)
     det = np.where(product > 0, orthant.ratio(orthant.minor(a, b, law.c), product), 1.0)
     value, error = (np.array(np.broadcast_to(x, law.shape)) for x in mehler(f, g, rho))
-    worth = np.count_nonzero(_unsettled(value, error, f, g)) > WORTH * (f.norm.size + g.norm.size)
+    worth = np.count_nonzero(_unsettled(value, error, f, g, floor)) > WORTH * (f.norm.size + g.norm.size)
     if worth and max(c.defect for c in curves) < RESOLVABLE:
         f, g = _marginals(left, right, curves, law, reach, LONG)
         value, error = (np.array(np.broadcast_to(x, law.shape)) for x in mehler(f, g, rho))
     if np.any(law.c == 0):
         _independent(value, error, f, g, law)
-    todo = _unsettled(value, error, f, g)
+    todo = _unsettled(value, error, f, g, floor)
     todo &= np.broadcast_to((product > 0) & (rho != 0), law.shape) & (max(c.defect for c in curves) < RESOLVABLE)
     if np.any(todo):
         r, d = (np.broadcast_to(x, law.shape)[todo] for x in (rho, det))
@@ -138,8 +143,8 @@ def two_means(left: Side, right: Side, law: Pair, params: Mapping[str, Any]) -> 
     return value, error
 
 
-def _unsettled(value: Array, error: Array, f: Series, g: Series) -> Array:
-    return np.asarray(~(error <= np.maximum(ACCEPT * np.abs(value), FLOOR * np.sqrt(f.norm * g.norm))))
+def _unsettled(value: Array, error: Array, f: Series, g: Series, floor: float) -> Array:
+    return np.asarray(~(error <= np.maximum(ACCEPT * np.abs(value), floor * np.sqrt(f.norm * g.norm))))
 
 
 def _independent(value: Array, error: Array, f: Series, g: Series, law: Pair) -> None:

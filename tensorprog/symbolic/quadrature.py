@@ -17,7 +17,7 @@ from tensorprog.ir.expr import ZERO, Expr, evaluate, mul, symbols
 from tensorprog.symbolic.cubature import cubature, typical_cost
 from tensorprog.symbolic.exponents import tamed
 from tensorprog.symbolic.law import Law
-from tensorprog.symbolic.marginals import Pair, Side, one_mean, two_means
+from tensorprog.symbolic.marginals import FLOOR, Pair, Side, one_mean, two_means
 from tensorprog.symbolic.moments import Moments, joint_lists
 from tensorprog.symbolic.orthant import Array
 from tensorprog.symbolic.points import Split, has_dirac, split_points
@@ -32,11 +32,12 @@ Result = tuple[Array, Array]
 @final
 @dataclass(frozen=True, slots=True)
 class Quadrature:
-    """The integrand as a function of the joint variables `args` (left, then right)."""
+    """The integrand as a function of the joint variables `args` (left, then right); for `floor` see `two_means`."""
 
     integrand: Expr
     args: tuple[str, ...]
     factors: tuple[tuple[int, Split], ...] | None  # of one or two variables, when the integrand separates
+    floor: float = FLOOR
 
     def describe(self) -> str:
         """What is done."""
@@ -81,7 +82,7 @@ class Quadrature:
         sides = [(i, Side(s.regular, self.args[i]), s.points) for i, s in self.factors]
         if len(sides) == 1:
             return _one(sides[0], mean, cov, params)
-        return _two(sides, mean, cov, params)
+        return _two(sides, mean, cov, params, self.floor)
 
 
 def quadrature(left: Expr, left_args: tuple[str, ...], right: Expr, right_args: tuple[str, ...]) -> Quadrature | None:
@@ -127,13 +128,13 @@ def _regular(side: Side, mean: Array, variance: Array, params: Params) -> Result
     return one_mean(side, mean, variance, params)
 
 
-def _two(parts: list[_Part], mean: list[Array], cov: list[list[Array]], params: Params) -> Result:
+def _two(parts: list[_Part], mean: list[Array], cov: list[list[Array]], params: Params, floor: float) -> Result:
     """E f(u) g(v): regular * regular, points * regular, points * points."""
     (i, f, f_points), (j, g, g_points) = parts
     law = Pair((mean[i], mean[j]), (cov[i][i], cov[j][j]), cov[i][j])
     value, error = np.zeros(law.shape), np.zeros(law.shape)
     if f.e != ZERO and g.e != ZERO:
-        value, error = two_means(f, g, law, params)
+        value, error = two_means(f, g, law, params, floor)
     for (k, points), (other, side) in (((i, f_points), (j, g)), ((j, g_points), (i, f))):
         for point in points:
             v, e = _at_point(point, k, other, side, mean, cov, params)

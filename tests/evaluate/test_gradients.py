@@ -73,7 +73,12 @@ def check(source, x, y=None, names=None, **params) -> None:
 def test_all_parameters_of_the_examples(name):
     net = tensorprog.load(EXAMPLES / f"{name}.tp")
     if net.program.inputs and numbers_of(net):
-        check(EXAMPLES / f"{name}.tp", example_inputs(net))
+        x, y = example_inputs(net), None
+        if name.startswith("transformer"):
+            # Layer normalizations leave a token and itself at correlation 1 - 1e-16, or 1.  The NTK of a relu moves by
+            # the root of that (4e-10 when sw is changed by 1e-14), so differences say nothing about equal examples.
+            x, y = ({k: v[cut] for k, v in x.items()} for cut in (slice(2), slice(2, None)))
+        check(EXAMPLES / f"{name}.tp", x, y)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import ONE, Sym
 from tensorprog.symbolic import series as series_module
+from tensorprog.symbolic.bounded import resolved
 from tensorprog.symbolic.expectation import Moments, Request, plan
 from tensorprog.symbolic.line import curve
 from tensorprog.symbolic.marginals import Side, doubt_of, function_of
@@ -245,3 +246,16 @@ def test_roots_at_kinks(tools, variance):
     corners = [-mp.pi / 2, -mp.pi / 6, mp.pi / 2]
     wanted = mp.gamma(1.5) * mp.sqrt(2) * variance**0.5 * mp.quad(angle, corners) / mp.pi
     assert float(value) == pytest.approx(float(wanted), rel=1e-8)
+
+
+@pytest.mark.parametrize("variance", [0.5, 2.0])
+def test_derivatives_are_resolved_to_the_bound_of_cauchy_and_schwarz(tools, variance):
+    """E[f' g'] of an odd f' passes through zero at correlation 0; the scale of its error is sqrt(E f'^2 E g'^2)."""
+    f, g = tools.parse("tanh(u)*(1-tanh(u)^2)"), tools.parse("1.2*tanh(u)-u")
+    expectation = resolved(plan(Request(f, ("u",), g, ("u",))))
+    rho = np.array([-0.9, -0.3, -1e-3, 1e-6, 0.1, 0.6, 0.97])
+    value, error = expectation.evaluate(tools.moments(variance, variance, variance * rho), {})
+    exact = np.array([tools.brute_pair(f, g, variance, variance, variance * r) for r in rho])
+    bound = np.sqrt(tools.brute_mean(ex.mul(f, f), 0.0, variance) * tools.brute_mean(ex.mul(g, g), 0.0, variance))
+    assert np.all(error <= np.maximum(2e-11 * np.abs(value), 1e-12 * bound))
+    assert np.all(np.abs(value - exact) <= error + 1e-13 * bound)
