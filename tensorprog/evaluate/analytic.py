@@ -144,17 +144,16 @@ def prepare(
 ) -> Cross:
     """The tapes of a pair of groups.  Raises Unservable where a moment needs sampling."""
     sizes = (left.sizes, right.sizes)
-    cross, singles, ordered, keys = _tapes(limit, moments, sizes, want, ({}, {}, {}))
-    zeros = [t.find_zeros(o) for t, o in zip((cross, *singles), ordered, strict=True)]
+    cross, singles, keys = _tapes(limit, moments, sizes, want, ({}, {}, {}))
+    zeros = [t.find_zeros() for t in (cross, *singles)]
     if sum(int(z.sum()) for found in zeros for z in found.values()) > WASTE * _slots(cross, singles):
-        cross, singles, ordered, keys = _tapes(limit, moments, sizes, want, (zeros[0], zeros[1], zeros[2]))
+        cross, singles, keys = _tapes(limit, moments, sizes, want, (zeros[0], zeros[1], zeros[2]))
     if parameters:
         add_tangents(cross, moments, parameters)
-        ordered = [t.ordered() for t in (cross, *singles)]
         keys |= {derivative(k, p): tangent(p, key) for k, key in keys.items() for p in parameters}
-    first = Single(singles[0], ordered[1])
-    second = first if singles[0] is singles[1] else Single(singles[1], ordered[2])
-    return Cross(cross, ordered[0], first, second, keys)
+    first = Single(singles[0], singles[0].ordered())
+    second = first if singles[0] is singles[1] else Single(singles[1], singles[1].ordered())
+    return Cross(cross, cross.ordered(), first, second, keys)
 
 
 Zeros = dict[Key, NDArray[np.bool_]]
@@ -166,16 +165,15 @@ def _slots(cross: Tape, singles: tuple[Tape, Tape]) -> int:
 
 def _tapes(
     limit: Limit, moments: Moments, sizes: tuple[Sizes, Sizes], want: Sequence[str], zeros: tuple[Zeros, Zeros, Zeros]
-) -> tuple[Tape, tuple[Tape, Tape], list[list[Block]], dict[str, Key]]:
-    """The cross tape and the blocks of it and of the tapes of its two runs, without what is known to be zero."""
+) -> tuple[Tape, tuple[Tape, Tape], dict[str, Key]]:
+    """The cross tape and the tapes of its two runs, without what is known to be zero, and the keys of the kernels."""
     a = Tape(limit, moments, (sizes[0], sizes[0]), None, zeros[1])
     b = a if sizes[0] == sizes[1] else Tape(limit, moments, (sizes[1], sizes[1]), None, zeros[2])
     cross = Tape(limit, moments, sizes, (a, b), zeros[0])
     keys = {name: getattr(cross, name)() for name in want}
     for tape in (cross, a, b):
         tape.build()
-    first = a.ordered()
-    return cross, (a, b), [cross.ordered(), first, first if a is b else b.ordered()], keys
+    return cross, (a, b), keys
 
 
 def kernels(

@@ -236,9 +236,18 @@ Block = Union[Mix, Product, DataGram, Constant, SumOfProducts, Forms]
 # ---------------------------------------------------------------- cutting and joining
 
 
-def part(block: Any, rows: Ints) -> Any:
+def part(block: Any, rows: Ints | slice) -> Any:
     """The entries `rows` of a block."""
-    return _over_arrays(lambda arrays: arrays[0][rows], block)
+    kind = type(block)
+    if kind is np.ndarray:
+        return block[rows]
+    if kind is tuple:
+        return tuple([part(x, rows) for x in block])
+    if kind is dict:
+        return {k: part(x, rows) for k, x in block.items()}
+    if kind in RECORDS:
+        return kind(*[part(getattr(block, a), rows) for a in RECORDS[kind]])
+    return block
 
 
 def merged(blocks: Sequence[Block]) -> list[Block]:

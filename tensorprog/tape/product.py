@@ -120,7 +120,7 @@ def _projected(
     """The cross tape and those of both runs in a projection, without what is known to be zero."""
     own = ProjectedMoments(moments, projection)
     first = _built(own, sizes, want, ({}, {}, {}))
-    zeros = [t.find_zeros(t.ordered()) for t in first]
+    zeros = [t.find_zeros() for t in first]
     return _built(own, sizes, want, (zeros[0], zeros[1], zeros[2])) if any(zeros) else first
 
 

@@ -23,7 +23,7 @@ from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import Expr
 from tensorprog.ir.program import Inner, Instr, Linear, MatMul
 from tensorprog.ir.schedule import levels
-from tensorprog.ir.tables import Ints, distinct
+from tensorprog.ir.tables import Ints
 from tensorprog.limit.analyse import TrainedWeight
 from tensorprog.limit.moments import Product as ProductEquation
 from tensorprog.limit.moments import Side
@@ -152,34 +152,56 @@ class Tape(Rules):
 
     def ordered(self) -> list[Block]:
         """The blocks cut by levels, in an order in which everything is there when it is read."""
-        start: dict[Key, int] = {}
-        total = 0
-        for key, slots in self.slots.items():
-            start[key], total = total, total + slots.size
-        level = self._levels(start, total)
+        start = self._starts()
+        level = self._levels(start)
         ordered: list[tuple[int, int, Block]] = []
         for n, block in enumerate(merged(self.blocks)):
             depth = level[start[block.key] + block.out]
-            depths = distinct(depth, int(depth.max(initial=0)) + 1)
-            for d in depths:
-                ordered.append((int(d), n, part(block, np.flatnonzero(depth == d)) if len(depths) > 1 else block))
+            order = np.argsort(depth, kind="stable")
+            first = np.flatnonzero(np.diff(depth[order], prepend=-1)).tolist()
+            if len(first) == 1:
+                ordered.append((int(depth[0]), n, block))
+                continue
+            block = part(block, order)
+            for lo, hi in zip(first, [*first, len(order)][1:], strict=True):
+                ordered.append((int(depth[order[lo]]), n, part(block, slice(lo, hi))))
         return [b for _, _, b in sorted(ordered, key=lambda x: x[:2])]
 
-    def find_zeros(self, ordered: list[Block]) -> dict[Key, NDArray[np.bool_]]:
+    def find_zeros(self) -> dict[Key, NDArray[np.bool_]]:
         """Index pairs to which nothing but zeros is added: offsets that never meet.
 
-        A slot lives when one of its contributions has living factors; blocks come in the order of their levels.
+        A slot lives when one of its contributions has living factors.
         """
-        alive = {key: np.zeros(slots.size, dtype=bool) for key, slots in self.slots.items()}
-        for block in ordered:
-            lives = np.ones(len(block.out), dtype=bool)
-            for key, slots in block.factors_of(self.single):
-                if key != ("one",):
-                    lives &= alive[key][slots] if key in alive else False
-            alive[block.key][block.out[lives]] = True
-        return {key: (s.at > 0) & ~alive[key][s.at] for key, s in self.slots.items() if not alive[key][1:].all()}
+        start = self._starts()
+        alive = np.zeros(self.count + 2, dtype=bool)  # what is no slot is 0, but for the number 1, which is the last
+        alive[-1] = True
+        out, reads = self._contributions(start)
+        depth = self._levels(start)[out]
+        order = np.argsort(depth, kind="stable")
+        for rows in np.split(order, np.flatnonzero(np.diff(depth[order])) + 1):
+            alive[out[rows[alive[reads[rows]].all(axis=1)]]] = True
+        found = {key: alive[start[key] + np.arange(s.size)] for key, s in self.slots.items()}
+        return {key: (s.at > 0) & ~found[key][s.at] for key, s in self.slots.items() if not found[key][1:].all()}
 
-    def _levels(self, start: Mapping[Key, int], total: int) -> Ints:
+    def _contributions(self, start: Mapping[Key, int]) -> tuple[Ints, Ints]:
+        """The slot of every contribution, and the slots of its factors [contributions, factors], filled up by the 1."""
+        factors = [list(block.factors_of(self.single)) for block in self.blocks]
+        reads = np.full((sum(len(b.out) for b in self.blocks), max(map(len, factors), default=0)), -1)
+        end = 0
+        for block, slots in zip(self.blocks, factors, strict=True):
+            end += len(block.out)
+            for k, (key, at) in enumerate(slots):
+                if key != ("one",):
+                    reads[end - len(block.out) : end, k] = start[key] + at if key in start else -2
+        return np.concatenate([np.zeros(0, np.int64), *(start[b.key] + b.out for b in self.blocks)]), reads
+
+    def _starts(self) -> dict[Key, int]:
+        """Where the slots of a key start among all slots."""
+        ends = np.cumsum([0, *(s.size for s in self.slots.values())]).tolist()
+        return dict(zip(self.slots, ends, strict=False))
+
+    def _levels(self, start: Mapping[Key, int]) -> Ints:
+        """The level of every slot."""
         whole = self._key_levels()
         if whole is not None:
             return np.array([whole[key] for key, s in self.slots.items() for _ in range(s.size)], dtype=np.int64)
@@ -189,7 +211,7 @@ class Tape(Rules):
                 if key in start:
                     used = np.flatnonzero(slots > 0)
                     edges.append((start[key] + slots[used], start[block.key] + block.out[used]))
-        level = levels(total, edges)
+        level = levels(self.count, edges)
         if (level < 0).any():
             raise fail("the equations of this program refer to each other in a circle", self.program.span)
         return level
