@@ -1,28 +1,30 @@
 """Empirical NTKs of finite networks beside neural-tangents and torch.func: same weights, same inputs, same machine.
 
-    python -m benchmarks.bench_finite [--jax PYTHON] [--torch PYTHON] [--only NAME]
+    python -m benchmarks.bench_finite [--jax PYTHON] [--torch PYTHON] [--only NAME] [--dtype float64]
 
 PYTHON is the interpreter of an environment with neural-tangents, or with torch.  Every measurement is a process of its
-own: the best time of the runs after the first, and the memory that it takes beyond its libraries and its data.
-A peer's implementations are all tried; one that fails or takes more than LIMIT seconds is said to.  Prints the ratios
-to the best of the peers and how far the kernels are apart, median and largest, relative to the largest entry; float32.
-A relu at zero up to rounding may be on in one library and off in another, so that the largest gap is no error of one.
+own: the best time of the runs after the first, the processor time of that run, and the memory that it takes beyond its
+libraries and its data.  A peer's implementations are all tried; one that fails or takes more than LIMIT seconds is said
+to.  Prints how far every kernel is from the one that tensorprog finds in float64 for the same weights, median and
+largest, relative to the largest entry; and the ratios to the best of the peers.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 import tensorprog
+from tensorprog.finite import Network as Weights
 from tensorprog.ir.expr import evaluate
 
 HERE = Path(__file__).parent
@@ -31,6 +33,7 @@ PEERS = {
     "jax": ("NTK_VECTOR_PRODUCTS", "STRUCTURED_DERIVATIVES", "JACOBIAN_CONTRACTION"),
     "torch": ("contraction", "products"),
 }
+FIRST = tuple(implementations[0] for implementations in PEERS.values())
 
 
 @dataclass(frozen=True)
@@ -84,24 +87,34 @@ def peak(reset: bool = False) -> float:
         return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM"))
 
 
-def measured(work: Work, folder: str) -> None:
+def network_of(work: Work, x: np.ndarray) -> Weights:
+    """The weights, drawn in float32 and held in the type of the inputs."""
+    drawn = work.load().weights(x.astype(np.float32), work.width)
+    values = {name: value.astype(x.dtype) for name, value in drawn.values.items()}
+    return replace(drawn, values=values, dtype=x.dtype)
+
+
+def measure(work: Work, folder: str) -> None:
     """Writes ntk.npy and measured.json into the folder, as the peers do."""
     net, x = work.load(), np.load(f"{folder}/x.npy")
-    network = net.weights(x, work.width)
+    network = network_of(work, x)
     before = peak(reset=True)
-    seconds = []
+    times = []
     for _ in range(1 + RUNS):
-        start = time.perf_counter()
+        start, worked = time.perf_counter(), time.process_time()
         found = net.empirical(x, network, want=("ntk",))
-        seconds.append(time.perf_counter() - start)
+        times.append((time.perf_counter() - start, time.process_time() - worked))
     np.save(f"{folder}/ntk.npy", found.ntk)
-    Path(f"{folder}/measured.json").write_text(json.dumps({"seconds": min(seconds[1:]), "megabytes": peak() - before}))
+    seconds, processor = min(times[1:])
+    Path(f"{folder}/measured.json").write_text(json.dumps({
+        "seconds": seconds, "processor": processor, "megabytes": peak() - before,
+        "versions": f"tensorprog {tensorprog.__version__}, numpy {np.__version__}"}))
 
 
-def export(work: Work, folder: str) -> None:
-    """The inputs, the weights, and their standard deviations, by the names that the peers give them."""
-    net, x = work.load(), work.data()
-    network = net.weights(x, work.width)
+def export(work: Work, dtype: str, folder: str) -> None:
+    """The inputs, the weights, and their standard deviations, by the names that the peers give them; the kernel."""
+    net, x = work.load(), work.data().astype(dtype)
+    network = network_of(work, x)
     arrays = {"x": x}
     for weight in net.program.weights:
         stem, _, number = weight.name.partition(".")
@@ -110,50 +123,69 @@ def export(work: Work, folder: str) -> None:
         value = network.values[weight.name]
         axes = [int(evaluate(a.extent, network.env)) for a in weight.axes]
         arrays[name] = value.reshape(*axes, *value.shape[1:])
-        arrays[f"scale:{name}"] = np.float32(np.sqrt(float(evaluate(weight.variance, network.env))))
+        arrays[f"scale:{name}"] = np.sqrt(float(evaluate(weight.variance, network.env))).astype(dtype)
     np.savez(f"{folder}/net.npz", **arrays)
     np.save(f"{folder}/x.npy", x)
 
 
-def run(command: list[str], folder: str) -> tuple[float, float, np.ndarray] | str:
-    """(seconds, megabytes, kernel), or why there are none."""
+@dataclass(frozen=True)
+class Measured:
+    """A kernel, and what it took."""
+
+    ntk: np.ndarray
+    seconds: float
+    processor: float
+    megabytes: float
+    versions: str
+
+
+def run(command: list[str], folder: str, dtype: str) -> Measured | str:
+    """What a process measured, or why there is nothing."""
+    env = os.environ | {"JAX_ENABLE_X64": str(int(dtype == "float64"))}
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=LIMIT, cwd=HERE.parent)
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=LIMIT, cwd=HERE.parent, env=env)
     except subprocess.TimeoutExpired:
         return f"more than {LIMIT} s"
     except subprocess.CalledProcessError as error:
         return (error.stderr.strip().splitlines() or ["killed"])[-1][:70]
-    found = json.loads(Path(f"{folder}/measured.json").read_text())
-    return found["seconds"], found["megabytes"], np.load(f"{folder}/ntk.npy")
+    return Measured(np.load(f"{folder}/ntk.npy"), **json.loads(Path(f"{folder}/measured.json").read_text()))
 
 
 # ---------------------------------------------------------------- the table
 
 
-def compare(number: int, peers: dict[str, str]) -> None:
+def compare(number: int, peers: dict[str, str], dtype: str) -> None:
     """The lines of one work."""
     work = WORKS[number]
     with tempfile.TemporaryDirectory() as folder:
-        export(work, folder)
-        ours = run([sys.executable, "-m", "benchmarks.bench_finite", "--measure", str(number), folder], folder)
-        assert not isinstance(ours, str), ours
-        print(f"{work!s:<34}{'tensorprog':<32}{ours[0]:>8.3f} s {ours[1]:>7.0f} MB", flush=True)
-        best: list[tuple[float, float]] = []
+        export(work, dtype, folder)
+        x = work.data().astype(np.float64)
+        exact = work.load().empirical(x, network_of(work, x), want=("ntk",)).ntk
+        own = run([sys.executable, "-m", "benchmarks.bench_finite", "--measure", str(number), folder], folder, dtype)
+        assert isinstance(own, Measured), own
+        line(f"{work}", "tensorprog", own, exact)
+        best: list[Measured] = []
         for library, python in peers.items():
             for implementation in PEERS[library]:
                 script = str(HERE / f"peer_finite_{library}.py")
-                found = run([python, script, work.network, implementation, folder], folder)
-                label = f"{'':<34}{library + ' ' + implementation:<32}"
-                if isinstance(found, str):
-                    print(f"{label}{found}", flush=True)
-                    continue
-                gaps = np.abs(found[2].ravel() - ours[2].ravel()) / np.abs(ours[2]).max()
-                best.append(found[:2])
-                apart = f"apart {np.median(gaps):.1e}, at most {gaps.max():.1e}"
-                print(f"{label}{found[0]:>8.3f} s {found[1]:>7.0f} MB   {apart}", flush=True)
+                found = run([python, script, work.network, implementation, folder], folder, dtype)
+                line("", f"{library} {implementation}", found, exact)
+                best += [found] if isinstance(found, Measured) else []
     if best:
-        time_ratio, memory_ratio = (min(b[k] for b in best) / max(ours[k], 1e-9) for k in (0, 1))
-        print(f"{'':<34}{'best peer / tensorprog':<32}{time_ratio:>8.1f}   {memory_ratio:>7.1f}", flush=True)
+        time_ratio = min(b.seconds for b in best) / own.seconds
+        memory_ratio = min(b.megabytes for b in best) / max(own.megabytes, 1e-9)
+        print(f"{'':<32}{'best peer / tensorprog':<28}{time_ratio:>7.1f}  {'':>9}{memory_ratio:>7.1f}", flush=True)
+
+
+def line(work: str, name: str, found: Measured | str, exact: np.ndarray) -> None:
+    """One line of the table."""
+    if isinstance(found, str):
+        print(f"{work:<32}{name:<28}{found}", flush=True)
+        return
+    versions = found.versions if work or name.endswith(FIRST) else ""
+    gaps = np.abs(found.ntk.ravel() - exact.ravel()) / np.abs(exact).max()
+    print(f"{work:<32}{name:<28}{found.seconds:>7.3f} s {found.processor:>7.3f} s {found.megabytes:>6.0f} MB   "
+          f"{np.median(gaps):.0e} {gaps.max():.0e}   {versions}", flush=True)
 
 
 def main() -> None:
@@ -162,15 +194,17 @@ def main() -> None:
     parser.add_argument("--jax")
     parser.add_argument("--torch")
     parser.add_argument("--only", default="")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "float64"])
     parser.add_argument("--measure", nargs=2)
     chosen = parser.parse_args()
     if chosen.measure:
-        measured(WORKS[int(chosen.measure[0])], chosen.measure[1])
+        measure(WORKS[int(chosen.measure[0])], chosen.measure[1])
         return
     peers = {name: python for name in PEERS if (python := getattr(chosen, name))}
+    print(f"{chosen.dtype:<60}{'wall':>9} {'processor':>9} {'memory':>9}   error: median, largest")
     for number, work in enumerate(WORKS):
         if chosen.only in str(work):
-            compare(number, peers)
+            compare(number, peers, chosen.dtype)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def products(f, params, x):
         def column(v):
             return jvp(lambda p: f(p, x2), (params,), back(v))[1]
 
-        return vmap(column)(torch.eye(output.numel())) if output.dim() else column(torch.ones(()))
+        return vmap(column)(torch.eye(output.numel()).to(x)) if output.dim() else column(torch.ones_like(output))
     found = vmap(vmap(entry, (None, 0)), (0, None))(x, x)
     return found if found.dim() == 2 else found.permute(0, 2, 1, 3)
 
@@ -111,14 +111,16 @@ def main() -> None:
         return globals()[network]({name: value * scales[name] for name, value in p.items()}, x)
 
     found = globals()[implementation](f, params, x)
-    seconds = []
+    times = []
     for _ in range(RUNS):
-        start = time.perf_counter()
+        start, worked = time.perf_counter(), time.process_time()
         found = globals()[implementation](f, params, x)
-        seconds.append(time.perf_counter() - start)
+        times.append((time.perf_counter() - start, time.process_time() - worked))
     np.save(f"{folder}/ntk.npy", found.numpy())
+    seconds, processor = min(times)
     with open(f"{folder}/measured.json", "w") as file:
-        json.dump({"seconds": min(seconds), "megabytes": peak() - before}, file)
+        json.dump({"seconds": seconds, "processor": processor, "megabytes": peak() - before,
+                   "versions": f"torch {torch.__version__}"}, file)
 
 
 main()
