@@ -15,6 +15,8 @@ import numba
 
 from tensorprog.backend import special
 
+_built: set[str] = set()
+
 
 def folder() -> Path:
     """Where compiled modules are kept: $TENSORPROG_CACHE, else the user's cache folder."""
@@ -29,8 +31,11 @@ def load(source: str) -> ModuleType:
 
 
 def is_built(source: str) -> bool:
-    """Whether machine code of a source is on disk."""
-    return any(any(place.glob(f"__pycache__/{_name(source)}*.nbi")) for place in _places())
+    """Whether machine code of a source is on disk, or was when this was asked before."""
+    name = _name(source)
+    if name not in _built and any(any(place.glob(f"__pycache__/{name}*.nbi")) for place in _places()):
+        _built.add(name)
+    return name in _built
 
 
 def _name(source: str) -> str:
@@ -51,6 +56,7 @@ def _loaded(name: str, source: str) -> ModuleType:
     return module
 
 
+@cache
 def _digest(source: str) -> str:
     """Of everything that the machine code depends on and numba does not see: the functions that are inlined."""
     parts = (source, Path(special.__file__).read_text(), numba.__version__)

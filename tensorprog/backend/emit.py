@@ -64,19 +64,22 @@ READ = {"own": "S[{row}, i, j]", "left": "L[{row}, ii + i]", "right": "right_{ro
 @final
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """The function of one kind of instruction: its name and source; `columns` counts its index columns."""
+    """The function of one kind of instruction; `writes` and `reads` are the index columns that are slots."""
 
     name: str
     source: str
-    columns: int
+    writes: tuple[int, ...]
+    reads: tuple[int, ...]
 
 
 def combination_kind(forms: Sequence[Form], first: bool) -> Kind:
     """S[out] (+)= sum of terms, coef * operands each"""
     name = "_".join(["set" if first else "add", *("".join(w[0] for w in f) or "c" for f in forms)])
     rows, right, early, sums = ["o"], [], [], []
+    slots: list[int] = [] if first else [0]
     for t, form in enumerate(forms):
         own = [f"r{len(rows) + k}" for k in range(len(form))]
+        slots += [len(rows) + k for k, w in enumerate(form) if w == "own"]
         rows += own
         read = [(w, READ[w].format(row=r)) for w, r in zip(form, own, strict=True)]
         early.append(f"x{t} = {' * '.join([f'coef[k, {t}]', *(r for w, r in read if w == 'left')])}")
@@ -92,7 +95,7 @@ def {name}(S, F, W, L, R, ii, jj, ni, nj, index, coef, lo, hi):
             for j in range(nj):
                 S[o, i, j] {"=" if first else "+="} {" + ".join(sums)}
 """
-    return Kind(name, body, len(rows))
+    return Kind(name, body, (0,), tuple(slots))
 
 
 def expect_kind(expect: Expect, number: int, first_error: int) -> Kind:
@@ -127,12 +130,13 @@ def {name}(S, F, W, L, R, ii, jj, ni, nj, index, coef, lo, hi):
 {lines_of(late, 16)}
 {lines_of([f"W[{first_error + n}] = max(W[{first_error + n}], special.number({w}))" for n, w in enumerate(worst)], 4)}
 """
-    return Kind(name, body, len(rows))
+    slots = tuple(len(outs) + n for n, (_, operand) in enumerate(expect.known) if operand.where == "own")
+    return Kind(name, body, tuple(range(len(outs))), slots)
 
 
 def series_kind() -> Kind:
     """Hermite series (`series`)"""
-    return Kind("series", SOURCE, 8)
+    return Kind("series", SOURCE, (0,), (1,))
 
 
 def _judged(expect: Expect, names: dict[int, str]) -> list[str]:

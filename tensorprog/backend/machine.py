@@ -16,6 +16,7 @@ from tensorprog.backend.combine import Combination, combined
 from tensorprog.backend.driver import module
 from tensorprog.backend.emit import Kind, combination_kind, expect_kind, series_kind
 from tensorprog.backend.lower import Given, Lowered, lower
+from tensorprog.backend.places import Access, places
 from tensorprog.backend.series import floor_of
 from tensorprog.ir.schedule import levels
 from tensorprog.ir.tables import Ints
@@ -26,9 +27,9 @@ from tensorprog.tape.execute import Run
 from tensorprog.tape.tape import Tape
 
 Floats = NDArray[np.float64]
-CACHE = 1 << 19
+CACHE = 1 << 18
 """Bytes that the slots of a tile should take."""
-MOST_COLS = 128
+MOST_COLS = 64
 
 
 @final
@@ -51,7 +52,7 @@ class Strip:
 @final
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A compiled tape; `shown` are the slots [rows, cols] of each of its kernels."""
+    """A compiled tape; `shown` are the places [rows, cols] of each of its kernels, `inner` of products of data."""
 
     lowered: Lowered
     source: str
@@ -59,6 +60,8 @@ class Machine:
     steps: Ints
     expectations: tuple[Expectation, ...]
     shown: tuple[Ints, ...]
+    inner: Ints
+    places: int
 
     @property
     def is_built(self) -> bool:
@@ -89,14 +92,13 @@ class Machine:
     ) -> tuple[int, Floats]:
         """Some rows of a strip, in tiles."""
         cols = min(MOST_COLS, rows[1].shape[1] - part.start)
-        high = int(max(1, min(16, last - first, CACHE // (8 * self.lowered.size * cols))))
-        slots, doubts = np.zeros((self.lowered.size, high, cols)), np.zeros((high, cols), dtype=np.int64)
+        high = int(max(1, min(16, last - first, CACHE // (8 * self.places * cols))))
+        slots, doubts = np.zeros((self.places, high, cols)), np.zeros((high, cols), dtype=np.int64)
         worst: Floats = np.zeros(len(self.expectations))
-        given = np.array([g.out for g in self.given], dtype=np.int64)
         where = part.first, first, last, part.start, part.mirrored
         shown = [x for k, at in zip(kernels, self.shown, strict=True) for x in (k, at)]
         doubt = load(self.source).run(
-            slots, doubts, worst, *rows, self.steps, given, part.given, part.doubt, *where, *shown, *self.arrays
+            slots, doubts, worst, *rows, self.steps, self.inner, part.given, part.doubt, *where, *shown, *self.arrays
         )
         return doubt, worst
 
@@ -130,8 +132,28 @@ def compiled(tape: Tape, keys: Sequence[Key]) -> Machine:
     for c in combinations:
         index = np.stack([c.out, *(r for rows in c.rows for r in rows)], axis=1)
         _collect(kinds, entries, combination_kind(c.forms, c.first), 1 if c.first else 2, c.out, index, c.coef)
-    steps, arrays = _scheduled(entries, _levels(lowered, combinations))
-    return Machine(lowered, module(kinds, len(keys)), arrays, steps, tuple(expectations), shown)
+    steps, tables = _scheduled(entries, _levels(lowered, combinations))
+    given = np.array([g.out for g in lowered.given], dtype=np.int64)
+    accesses = [_access(kinds[kind], tables[kind][0][lo:hi]) for kind, lo, hi in steps.tolist()]
+    place, count = places(accesses, given, np.concatenate([at.ravel() for at in shown]), lowered.size)
+    moved = ((_at(kind, index, place), coef) for kind, (index, coef) in zip(kinds, tables, strict=True))
+    arrays = tuple(x for table in moved for x in table)
+    shown = tuple(place[at] for at in shown)
+    source = module(kinds, len(keys))
+    return Machine(lowered, source, arrays, steps, tuple(expectations), shown, place[given], count)
+
+
+def _access(kind: Kind, index: Ints) -> Access:
+    """What a step reads and writes."""
+    return Access(index[:, kind.reads].ravel(), index[:, kind.writes].ravel())
+
+
+def _at(kind: Kind, index: Ints, place: Ints) -> Ints:
+    """The index columns with places for slots."""
+    columns = list({*kind.writes, *kind.reads})
+    moved = index.copy()
+    moved[:, columns] = place[index[:, columns]]
+    return moved
 
 
 def _shown(start: int, slots: Slots) -> Ints:
@@ -166,17 +188,16 @@ def _levels(lowered: Lowered, combinations: Sequence[Combination]) -> Ints:
     return levels(lowered.size, [(a[a > 0], b[a > 0]) for a, b in edges])
 
 
-def _scheduled(entries: Sequence[Any], level: Ints) -> tuple[Ints, tuple[Any, ...]]:
-    """Steps (kind, from, to) in the order of levels, and the arrays of every kind in that order."""
+def _scheduled(entries: Sequence[Any], level: Ints) -> tuple[Ints, list[tuple[Ints, Floats]]]:
+    """Steps (kind, from, to) in the order of levels, and (index, coef) of every kind in that order."""
     steps: list[tuple[int, int, int, int, int]] = []
-    arrays: list[Any] = []
+    tables: list[tuple[Ints, Floats]] = []
     for n, (rank, out, index, coef) in enumerate(entries):
         order = np.argsort(level[out], kind="stable")
         depth = level[out][order]
         cuts = np.flatnonzero(np.diff(depth, prepend=-1))
         for a, b in zip(cuts, [*cuts[1:], len(out)], strict=True):
             steps.append((int(depth[a]), rank, n, int(a), int(b)))
-        arrays += [np.ascontiguousarray(index[order]), np.ascontiguousarray(coef[order])]
-    table = np.array([s[2:] for s in sorted(steps)], dtype=np.int64).reshape(-1, 3)
-    return table, tuple(arrays)
+        tables.append((np.ascontiguousarray(index[order]), np.ascontiguousarray(coef[order])))
+    return np.array([s[2:] for s in sorted(steps)], dtype=np.int64).reshape(-1, 3), tables
 

@@ -81,7 +81,8 @@ class Compiled:
         """The pairs of equal examples; of two orders of a pair the first one, where mirrored."""
         left, right = self.pairs.data
         sides = (_flat(left), _flat(left if mirrored else right))
-        prints = _prints(sides[0]), _prints(sides[1])
+        own = _prints(sides[0])
+        prints = own, own if mirrored else _prints(sides[1])
         numbers = numbered(prints, lambda s, k: b"".join((x[k] + 0.0).tobytes() for x in sides[s]), mirrored)
         i, j = equal_pairs(*numbers)
         once = (i <= j) | (not mirrored)

@@ -109,7 +109,8 @@ def _found(pairs: Pairs, single: Sequence[Block], known: list[Known], count: int
     if block is None or count < TABULATED[is_ready()]:
         return None
     x, y = pairs.data[0][block.left][:, block.li[0]], pairs.data[1][block.right][:, block.rj[0]]
-    norms = row_products(x, x), row_products(y, y)
+    own = row_products(x, x)
+    norms = own, own if pairs.data[0] is pairs.data[1] else row_products(y, y)
     if min(n.min() for n in norms) <= 0:
         return None
     if _is_same(np.concatenate(norms)) and _is_one_example(*pairs.selves):

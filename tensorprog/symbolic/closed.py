@@ -28,7 +28,7 @@ from tensorprog.symbolic.orthant import EPS, Array, is_array
 from tensorprog.symbolic.pieces import NotClosed
 from tensorprog.symbolic.poly import Powers
 from tensorprog.symbolic.tiles import cut, tiles
-from tensorprog.symbolic.tilt import tilted
+from tensorprog.symbolic.tilt import Mass, tilted
 from tensorprog.symbolic.waves import wave_pair
 from tensorprog.symbolic.weights import Params, monomials
 
@@ -72,7 +72,7 @@ class Sums:
     def on(self, base: Law, params: Params) -> tuple[Array, Array]:
         """The same for the law of (l, r)."""
         value, error = np.zeros(()), np.zeros(())
-        laws: dict[Any, tuple[Law, Array]] = {}
+        laws: dict[Any, tuple[Law, Mass]] = {}
         for a, b in product(self.left, self.right):
             key = (a.exponent, b.exponent)
             if key not in laws:
@@ -103,13 +103,13 @@ def _check(a: Group, b: Group) -> None:
 # ---------------------------------------------------------------- one product of groups
 
 
-def _pair(law: Law, log: Array, a: Group, b: Group, params: Params) -> tuple[Array, Array]:
+def _pair(law: Law, mass: Mass, a: Group, b: Group, params: Params) -> tuple[Array, Array]:
     if a.wave or b.wave:
-        return wave_pair(law, log, a, b, params)
+        return wave_pair(law, mass, a, b, params)
     enlarged, gates = enlarge(law, a, b, params)
-    heavy = log > LARGE
+    heavy = mass.exponent > LARGE
     apart = 0 < len(gates) <= 2 and is_array(heavy) and np.any(heavy)
-    moment = _divided(heavy, enlarged, log) if apart else _plain(enlarged, log)
+    moment = _divided(heavy, enlarged, mass) if apart else _plain(enlarged, mass)
     value, error = np.zeros(()), np.zeros(())
     for powers, weight in monomials(a, b, params, len(enlarged.mean)):
         v, e = moment(powers, gates)
@@ -117,23 +117,24 @@ def _pair(law: Law, log: Array, a: Group, b: Group, params: Params) -> tuple[Arr
     return value, error
 
 
-def _plain(law: Law, log: Array) -> Moment:
-    """exp(log) times the moments of a law."""
-    mass = np.exp(log)
+def _plain(law: Law, mass: Mass) -> Moment:
+    """The mass times the moments of a law."""
+    whole = mass.value
 
     def moment(powers: Powers, gates: Gates) -> tuple[Array, Array]:
         value = law.expect(powers, gates)
         scale = np.abs(value) if _is_sharp(law, powers, gates) else law.scale(powers, gates)
-        return mass * value, mass * scale * ((4 + np.abs(log)) * EPS + law.doubt())
+        return whole * value, whole * scale * ((4 + np.abs(mass.exponent)) * EPS + law.doubt())
 
     return moment
 
 
-def _divided(heavy: Array, law: Law, log: Array) -> Moment:
-    """The same; where exp(log) is large and the gates are far out, the two exponents are joined before exp."""
+def _divided(heavy: Array, law: Law, mass: Mass) -> Moment:
+    """The same; where the mass is large and the gates are far out, the two exponents are joined before exp."""
     shape = np.broadcast_shapes(heavy.shape, law.shape)
-    mask, log = np.broadcast_to(heavy, shape), np.broadcast_to(log, shape)
-    parts = _joined(law.part(mask, log[mask]), log[mask]), _plain(law.part(~mask), log[~mask])
+    mask, exponent, factor = (np.broadcast_to(x, shape) for x in (heavy, mass.exponent, mass.factor))
+    log = Mass(exponent[mask], factor[mask]).log
+    parts = _joined(law.part(mask, log), log), _plain(law.part(~mask), Mass(exponent[~mask], factor[~mask]))
 
     def moment(powers: Powers, gates: Gates) -> tuple[Array, Array]:
         (v, e), (w, f) = (part(powers, gates) for part in parts)

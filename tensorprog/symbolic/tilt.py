@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, final
 
 import numpy as np
 
@@ -13,13 +14,32 @@ from tensorprog.symbolic.orthant import Array, array, is_array
 from tensorprog.symbolic.weights import Params, Weights, exponents, number
 
 
-def tilted(law: Law, a: Group, b: Group, params: Params) -> tuple[Law, Array]:
-    """The law times the exponentials of both groups, normalized, and the logarithm of the mass."""
-    log: Array = np.zeros(())
+@final
+@dataclass(frozen=True, slots=True)
+class Mass:
+    """factor * exp(exponent): what a tilt divided by; the factor is a product of roots, which need no logarithm."""
+
+    exponent: Array
+    factor: Array
+
+    @property
+    def value(self) -> Array:
+        """The mass itself."""
+        return array(self.factor * np.exp(self.exponent))
+
+    @property
+    def log(self) -> Array:
+        """Its logarithm."""
+        return array(self.exponent + np.log(self.factor))
+
+
+def tilted(law: Law, a: Group, b: Group, params: Params) -> tuple[Law, Mass]:
+    """The law times the exponentials of both groups, normalized, and its mass."""
+    mass = Mass(np.zeros(()), np.ones(()))
     for q, direction in _quadratics(a, b, params):  # first, so that the linear part meets the small covariance
-        law, log = _tilt_quadratic(law, log, q, direction)
+        law, mass = _tilt_quadratic(law, mass, q, direction)
     law, more = _tilt_linear(law, _linear(a, b, params))
-    return law, array(log + more)
+    return law, Mass(array(mass.exponent + more), mass.factor)
 
 
 def _linear(a: Group, b: Group, params: Params) -> Weights:
@@ -53,7 +73,7 @@ def _tilt_linear(law: Law, weights: Weights) -> tuple[Law, Array]:
     return Law([m + s for m, s in zip(law.mean, shift, strict=True)], law.cov), array(log)
 
 
-def _tilt_quadratic(law: Law, log: Array, q: Any, direction: tuple[float, ...]) -> tuple[Law, Array]:
+def _tilt_quadratic(law: Law, mass: Mass, q: Any, direction: tuple[float, ...]) -> tuple[Law, Mass]:
     """exp(-q z^2 / 2), z = direction . x with mean m and variance v: everything shrinks by 1 / (1 + q v)."""
     n = range(len(law.mean))
     with_z = [sum(law.cov[i][j] * d for j, d in enumerate(direction) if d) for i in n]
@@ -68,7 +88,8 @@ def _tilt_quadratic(law: Law, log: Array, q: Any, direction: tuple[float, ...]) 
     means = [law.mean[i] - with_z[i] * shrink * mean for i in n]
     if single is not None:
         means[single] = law.mean[single] / growth
-    return Law(means, cov), array(log - 0.5 * np.log(growth) - 0.5 * shrink * np.square(mean))
+    exponent = array(mass.exponent - 0.5 * shrink * np.square(mean))
+    return Law(means, cov), Mass(exponent, array(mass.factor / np.sqrt(growth)))
 
 
 def _shrunk(law: Law, i: int, j: int, single: int | None, with_z: list[Any], q: Any, growth: Any) -> Array:

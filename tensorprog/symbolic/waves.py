@@ -12,6 +12,7 @@ from tensorprog.symbolic.gates import Group, Knot
 from tensorprog.symbolic.law import Gates, Law
 from tensorprog.symbolic.orthant import EPS, Array, array
 from tensorprog.symbolic.poly import Powers
+from tensorprog.symbolic.tilt import Mass
 from tensorprog.symbolic.weights import Params, Weights, affine, monomials, number
 
 
@@ -21,8 +22,8 @@ def turn(angle: Array, quarter: int) -> Array:
     return array(value if quarter % 4 in (0, 1) else -value)
 
 
-def wave_pair(law: Law, log: Array, a: Group, b: Group, params: Params) -> tuple[Array, Array]:
-    """exp(log) E[P_a P_b cos(alpha) cos(beta)] for the waves that are there, and its rounding error."""
+def wave_pair(law: Law, mass: Mass, a: Group, b: Group, params: Params) -> tuple[Array, Array]:
+    """mass * E[P_a P_b cos(alpha) cos(beta)] for the waves that are there, and its rounding error."""
     phases = [
         (*affine(g.wave.form, offset, params), g.wave.quarter)
         for g, offset in ((a, 0), (b, len(a.knots)))
@@ -31,13 +32,13 @@ def wave_pair(law: Law, log: Array, a: Group, b: Group, params: Params) -> tuple
     if a.kinds or b.kinds:
         enlarged, gates = enlarge(law, a, b, params)
         moved = [_moved(phase, (*a.knots, *b.knots), params) for phase in phases]
-        return _by_tilting(enlarged, gates, log, list(monomials(a, b, params, len(enlarged.mean))), moved)
+        return _by_tilting(enlarged, gates, mass.log, list(monomials(a, b, params, len(enlarged.mean))), moved)
     terms = list(monomials(a, b, params, len(law.mean)))
     if any(any(powers) for powers, _ in terms):
-        return _by_tilting(law, (), log, terms, phases)
+        return _by_tilting(law, (), mass.log, terms, phases)
     value, scale = _mean(law, phases) if len(phases) == 1 else _product(law, phases)
     weight = sum(w for _, w in terms)
-    return weight * np.exp(log) * value, np.abs(weight) * np.exp(log) * scale
+    return weight * mass.value * value, np.abs(weight) * mass.value * scale
 
 
 Phase = tuple[Weights, Any, int]

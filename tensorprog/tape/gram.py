@@ -21,6 +21,8 @@ NEAR = 0.98
 """Products above so much of both norms are formed in float64, whatever is asked for: angles are small there."""
 MANY = 64
 """Where more than one of so many products is, all of them are."""
+CACHED = 16
+"""Rows of products that are looked at together, while they are in the cache."""
 SHORT = 8
 """Sums of so few products differ by less than the tolerance of the covariance determinant, in whatever order."""
 
@@ -67,18 +69,23 @@ class Gram:
     def _fill_coarsely(self, coarse: Coarse, out: Floats, rows: slice, cols: slice) -> bool:
         """In float32; False where too many rows are nearly parallel."""
         products = coarse.x[rows] @ coarse.y[cols].T
-        near = np.abs(products) > np.multiply.outer(coarse.norms[0][rows], coarse.norms[1][cols])
-        i, j = np.divmod(np.flatnonzero(near), near.shape[1])
-        if len(i) * MANY > near.size + MANY * MANY:
+        found = [np.zeros(0, dtype=np.int64)]
+        for start in range(0, len(products), CACHED):
+            part = slice(start, start + CACHED)
+            near = np.abs(products[part]) > np.multiply.outer(coarse.norms[0][rows][part], coarse.norms[1][cols])
+            found.append(np.flatnonzero(near) + start * near.shape[1])
+            out[part] = products[part]
+        i, j = np.divmod(np.concatenate(found), products.shape[1])
+        if len(i) * MANY > products.size + MANY * MANY:
             return False
-        out[:] = products
         out[i, j] = row_products(self.x[rows][i], self.y[cols][j])
         return True
 
 
 def _coarse(x: Floats, y: Floats) -> Coarse | None:
     """The arrays in float32; None where their squares leave its range."""
-    norms = [np.sqrt(row_products(z, z)) for z in (x, y)]
+    left = np.sqrt(row_products(x, x))
+    norms = left, left if x is y else np.sqrt(row_products(y, y))
     largest = max(float(n.max(initial=0.0)) for n in norms)
     if not 1e-6 < largest < 1e15:
         return None
@@ -105,7 +112,8 @@ def gram(x: Floats, y: Floats) -> Floats:
 
 def twins(x: Floats, y: Floats) -> tuple[Ints, Ints, Floats]:
     """The rows x[i], y[j] that are equal (1) or opposite (-1), i ascending; x and y may be the same array."""
-    prints = fingerprints(x), fingerprints(y)
+    left = fingerprints(x)
+    prints = left, left if x is y else fingerprints(y)
     i, j = equal_pairs(*numbered(prints, lambda side, k: _upright((x, y)[side][k]).tobytes(), x is y))
     signs = np.ones(len(i))
     apart = np.flatnonzero((i != j) | (x is not y))
