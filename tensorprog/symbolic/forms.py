@@ -15,7 +15,6 @@ Equal elements are one, and equal forms join to one power: a batch against itsel
 from __future__ import annotations
 
 import math
-import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -39,10 +38,11 @@ CUT = 8 * float(np.finfo(float).eps)
 """Eigenvalues below this, times the number of elements, are rounding."""
 RANK = 1e-12
 """Eigenvalues of correlations below this are no directions in which a form could be different from zero."""
-STEPS = (0.7, 0.35, 0.175)
-ENOUGH = 1e-10
-"""The relative error that is asked for, estimated from above; what is reached is about ten times smaller."""
-NEGLIGIBLE = 1e-16
+REFINED = 3
+"""So many rules, of which each has half the step of the one before."""
+ENOUGH, SAFETY = 1e-10, 10.0
+"""The relative error that is asked for, and the factor with which it is estimated from twice the digits."""
+NEGLIGIBLE = 1e-15
 """Nodes with less of the whole are left out."""
 CHUNK, LARGE = 1 << 21, 1 << 24
 """Numbers of covariances, and of terms, that are in memory at a time."""
@@ -103,48 +103,42 @@ class Mixture:
     def _integral(self, law: _Law, places: Sequence[Ints]) -> tuple[Array, float]:
         """Steps are halved until the error is small: a trapezoidal rule doubles its digits each time."""
         value, error = np.full([len(p) for p in places], np.nan), math.inf
-        for step in STEPS:
-            if law.work(step) * value.size > MOST_WORK:
+        for refined in range(REFINED):
+            rule = law.rule(refined)
+            if len(rule.points) * value.size > MOST_WORK:
                 break
-            coarse, fine = law.rule(step)
-            rough = self._sum(law, coarse, places)
-            value = rough + self._sum(law, fine, places)
+            rough, rest = self._sum(law, rule, places)
+            value = rough + rest
             size = float(np.max(np.abs(value), initial=0.0))
             change = float(np.max(np.abs(2 ** len(law.forms) * rough - value), initial=0.0))
-            error = max(change * min(1.0, change / size) if size else change, 1e-14 * size)
+            error = max(change * min(1.0, SAFETY * change / size) if size else change, 1e-14 * size)
             if error <= ENOUGH * size:
                 break
         return value, error
 
     def _sum(self, law: _Law, rule: Nodes, places: Sequence[Ints]) -> Array:
-        total = np.zeros([len(p) for p in places])
+        """[2, elements..]: over the coarse nodes, and over the others."""
+        total = np.zeros([2, *(len(p) for p in places)])
         chunk = max(1, CHUNK // len(law.bases[0].root) ** 2)
-        for k in range(0, len(rule.weights), chunk):
+        for k in range(0, len(rule.points), chunk):
             cov, mass = law.tilted(rule.points[k : k + chunk])
             mass = mass * rule.weights[k : k + chunk]
             counted = np.flatnonzero(mass * law.spread(cov) > NEGLIGIBLE * law.scale)
             if not len(counted):
                 continue
             for part in np.array_split(counted, -(-len(counted) * total.size // LARGE)):
+                coarse = int(np.searchsorted(part, rule.coarse - k))
                 for term in self.terms:
-                    total += self._term(term, cov[part], mass[part], places)
+                    operands = self._operands(term, cov[part], places)
+                    for half, few in enumerate((slice(0, coarse), slice(coarse, None))):
+                        total[half] += _weighted(mass[part][few], [(axes, x[few]) for axes, x in operands])
         return total
 
-    def _term(self, term: Term, cov: Array, mass: Array, places: Sequence[Ints]) -> Array:
-        """sum over nodes of mass * covariances * expectation."""
-        node, letters = "z", string.ascii_letters
-        operands = [(_between(cov, places[i], places[j]), letters[i] + letters[j]) for i, j in term.pairs + term.hits]
+    def _operands(self, term: Term, cov: Array, places: Sequence[Ints]) -> list[tuple[tuple[int, ...], Array]]:
+        """The factors of a term, [nodes, elements of some arguments], and the numbers of these arguments."""
         core = sum(self.sizes)
-        if term.core is None:
-            first, text = mass, ""
-        else:
-            value = self._core(term.core, cov, places[:core])
-            first, text = mass.reshape(-1, *(1,) * core) * value, letters[:core]
-        inputs = ",".join(node + t for t in (text, *(o[1] for o in operands)))
-        result: Array = np.einsum(
-            f"{inputs}->{letters[: len(places)]}", first, *(o[0] for o in operands), optimize="greedy"
-        )
-        return result
+        first = [] if term.core is None else [(tuple(range(core)), self._core(term.core, cov, places[:core]))]
+        return first + [((i, j), _between(cov, places[i], places[j])) for i, j in term.hits + term.pairs]
 
     def _core(self, expectation: Expectation, cov: Array, places: Sequence[Ints]) -> Array:
         """[nodes, elements of every argument of the functions]"""
@@ -196,6 +190,31 @@ def _stein(linear: tuple[int, ...], core: int) -> Iterator[tuple[tuple[Hit, ...]
     for a in range(core):
         for pairs, hits in _stein(rest, core):
             yield pairs, ((z, a), *hits)
+
+
+def _weighted(mass: Array, operands: Sequence[tuple[tuple[int, ...], Array]]) -> Array:
+    """sum over nodes of mass * product of operands: all but one are multiplied, then matrices for all common axes."""
+    if not operands:
+        return np.asarray(mass.sum())
+    *others, (own, last) = operands
+    left = sorted({a for axes, _ in others for a in axes})
+    product = mass.reshape(-1, *(1,) * len(left))
+    for axes, x in others:
+        product = product * _aligned(x, axes, left)
+    common = [a for a in left if a in own]
+    rows, cols = [a for a in left if a not in own], [a for a in own if a not in left]
+    one = product.transpose([1 + left.index(a) for a in common + rows] + [0])
+    two = last.transpose([1 + own.index(a) for a in common] + [0] + [1 + own.index(a) for a in cols])
+    batch, high, wide = one.shape[: len(common)], one.shape[len(common) : -1], two.shape[len(common) + 1 :]
+    found = one.reshape(*batch, math.prod(high), len(mass)) @ two.reshape(*batch, len(mass), math.prod(wide))
+    return found.reshape(batch + high + wide).transpose(np.argsort(common + rows + cols))
+
+
+def _aligned(x: Array, axes: tuple[int, ...], among: Sequence[int]) -> Array:
+    """[nodes, axes] with an axis for each of `among`, in order."""
+    x = x.transpose([0, *(1 + k for k in np.argsort(axes))])
+    sizes = dict(zip(sorted(axes), x.shape[1:], strict=True))
+    return x.reshape(len(x), *(sizes.get(a, 1) for a in among))
 
 
 def _between(cov: Array, rows: Ints, cols: Ints) -> Array:
@@ -301,10 +320,6 @@ class _Law:
         bases = tuple(_Basis.of(root, weights, k) for k in range(len(forms)))
         return _Law(forms, means, bases, _highest(root, forms, means))
 
-    def work(self, step: float) -> float:
-        """The number of nodes."""
-        return float((self.high / step) ** len(self.forms))
-
     @property
     def scale(self) -> float:
         """The size of the expectation."""
@@ -317,9 +332,9 @@ class _Law:
             total = total * (variances @ f.weights) ** (f.power - 0.5 * f.lost)
         return total
 
-    def rule(self, step: float) -> tuple[Nodes, Nodes]:
-        """The nodes of twice the step, and those between."""
-        return nodes([(f.power, m) for f, m in zip(self.forms, self.means, strict=True)], self.high, step)
+    def rule(self, refined: int) -> Nodes:
+        """The nodes of the widest steps, halved so often."""
+        return nodes([(f.power, m) for f, m in zip(self.forms, self.means, strict=True)], self.high, refined)
 
     def tilted(self, points: Array) -> tuple[Array, Array]:
         """Covariances [nodes, N, N] and masses at t [nodes, forms]."""

@@ -1,9 +1,14 @@
 """Trapezoidal rules on (0, inf) and its products, for integrands that are analytic but on the negative half-line.
 
-    int_0^inf t^(p-1) F(t) dt / Gamma(p),   t = exp(r - exp(-r)) / scale,   r in steps
+    int_0^inf t^(p-1) F(t) dt / Gamma(p)
 
-Near 0 the nodes thin out double exponentially, at infinity F falls like a power and so do its values in r.
-Between them the rule is uniform in log t: spreads of many orders of magnitude cost nodes, not digits.
+p = 1/2, 3/2, ..., as after square roots:  t = sinh(u)^2 / (2 scale), u >= 0 in steps.  The integrand is an even
+function of u, so that the half-line has no end, analytic for |Im u| < pi / 2 where F is but for t <= -1 / (2 scale).
+
+Other p:  t = exp(r - exp(-r)) / scale, r in steps.  Near 0 the nodes thin out double exponentially.
+
+At infinity F falls like a power of t, and so do its values exponentially in u and r.  There the rules are uniform in
+log t: spreads of many orders of magnitude cost nodes, not digits.
 """
 
 from __future__ import annotations
@@ -17,35 +22,54 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Line = tuple[Array, Array, NDArray[np.bool_]]
+
+STEP, EVEN_STEP = 0.35, 0.2
+"""The widest steps in r and u: for forms of a dozen elements the errors are about 1e-11 and 1e-12."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Nodes:
-    """Points [n, dimensions] and weights [n]."""
+    """Points [n, dimensions] and weights [n].
+
+    The first `coarse` are every other node of each dimension: with weights times 2^dimensions, twice the step.
+    """
 
     points: Array
     weights: Array
+    coarse: int
 
 
-def nodes(powers: Sequence[tuple[float, float]], high: float, step: float) -> tuple[Nodes, Nodes]:
-    """The nodes of the product rule of twice the step (with the weights of the step), and those between.
+def nodes(powers: Sequence[tuple[float, float]], high: float, refined: int) -> Nodes:
+    """The nodes of the product rule with the widest steps, halved `refined` times.
 
-    `powers`: (p, scale) of every dimension.
+    `powers`: (p, scale) of every dimension; `high`: how far log(t * scale) goes.
     """
-    lines = [_line(p, scale, high, step) for p, scale in powers]
+    lines = [(_even_line if (p - 0.5).is_integer() else _line)(p, scale, high, refined) for p, scale in powers]
     points = np.stack([x.ravel() for x in np.meshgrid(*(x for x, _, _ in lines), indexing="ij")], axis=1)
     weights, even = np.ones(1), np.ones(1, dtype=bool)
     for _, w, e in lines:
         weights, even = np.outer(weights, w).ravel(), np.outer(even, e).ravel()
-    return Nodes(points[even], weights[even]), Nodes(points[~even], weights[~even])
+    order = np.argsort(~even, kind="stable")
+    return Nodes(points[order], weights[order], int(even.sum()))
 
 
-def _line(p: float, scale: float, high: float, step: float) -> tuple[Array, Array, NDArray[np.bool_]]:
+def _line(p: float, scale: float, high: float, refined: int) -> Line:
     """Points, weights, and whether they belong to the rule of twice the step."""
-    low = -math.log(40 / p + 5)
+    step, low = STEP / 2**refined, -math.log(40 / p + 5)
     k = np.arange(math.floor(low / step), math.ceil(high / step) + 1)
     r = k * step
     log = r - np.exp(-r)
     weights = np.exp(p * (log - math.log(scale))) * (1 + np.exp(-r)) * step / math.gamma(p)
     return np.exp(log) / scale, weights, k % 2 == 0
+
+
+def _even_line(p: float, scale: float, high: float, refined: int) -> Line:
+    """As `_line`; log(t * scale) = 2 u - log 8 far out."""
+    step = EVEN_STEP / 2**refined
+    k = np.arange(math.ceil((high + math.log(8)) / 2 / step) + 1)
+    sinh = np.sinh(k * step)
+    weights = 2 * sinh ** (2 * p - 1) * np.cosh(k * step) * step / math.gamma(p) / (2 * scale) ** p
+    weights[0] /= 2
+    return sinh**2 / (2 * scale), weights, k % 2 == 0

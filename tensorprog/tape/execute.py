@@ -81,7 +81,7 @@ class Run:
                 self._mix(block)
             case Product():
                 for rows in self._chunks(len(block.out)):
-                    piece = block if len(rows) == len(block.out) else part(block, rows)
+                    piece = part(block, rows)
                     self._accumulate(piece.key, piece.out, self._product(piece))
             case Forms():
                 self.values[block.key][block.out] = self._forms(block)
@@ -94,9 +94,9 @@ class Run:
                     a, b = (self.own(s[0], s[1][rows]) for s in (block.a, block.b))
                     self._accumulate(block.key, block.out[rows], block.scale * a * b)
 
-    def _chunks(self, entries: int) -> list[Ints]:
+    def _chunks(self, entries: int) -> list[slice]:
         step = max(1, CHUNK // max(1, int(np.prod(self.examples))))
-        return [np.arange(k, min(k + step, entries)) for k in range(0, entries, step)]
+        return [slice(k, k + step) for k in range(0, entries, step)]
 
     def _column(self, values: Floats) -> Floats:
         return values.reshape(-1, *(1,) * len(self.examples))
@@ -129,6 +129,9 @@ class Run:
         values = np.broadcast_to(values, (len(out), *self.examples))
         if len(out) and (np.diff(out) > 0).all():
             target[out] += values
+            return
+        if values.size == len(out) and len(target) <= 8 * len(out):  # one pair of examples
+            target += np.bincount(out, values.ravel(), len(target)).reshape(target.shape)
             return
         unique, place = np.unique(out, return_inverse=True)
         summing = csr_matrix((np.ones(len(out)), (place, np.arange(len(out)))), shape=(len(unique), len(out)))
@@ -179,7 +182,7 @@ class Run:
 
     def _factor(self, factor: Factor) -> Floats:
         env = {k: self.placed(*s) for k, s in factor.scalars.items()}
-        env |= {k: self._column(n) for k, n in factor.numbers.items()}
+        env |= {k: self._column(n[:1] if (n == n[:1]).all() else n) for k, n in factor.numbers.items()}
         return np.asarray(ex.evaluate(factor.fn, env), dtype=np.float64)
 
     def _group(self, group: GroupValue, entries: int) -> Floats:

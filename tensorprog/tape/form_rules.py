@@ -27,15 +27,20 @@ class FormRules(Asking):
         """The slots of a group for elements `at` of the axes of its sides."""
         numbers, sizes = [], []
         for s, side in enumerate((group.left, group.right)):
-            shape = self._form_shape(side, s)
-            parts = [self._elements(r, Side(side.axes, ex.ONE, {}), at[s], s) for r in _reads(side)]
-            inside = np.all([p >= 0 for p in parts], axis=0) if parts else np.ones(len(at[s]), dtype=bool)
-            flat = np.zeros(len(at[s]), dtype=np.int64)
-            for size, part in zip(shape, parts, strict=False):
-                flat = flat * size + part
-            numbers.append(np.where(inside, flat, -1))
-            sizes.append(int(np.prod(shape)))
+            whole = np.arange(count(side.axes, self.sizes[s]))
+            fewer = len(whole) < len(at[s])  # each element once
+            numbers.append(self._choices(side, whole, s)[at[s]] if fewer else self._choices(side, at[s], s))
+            sizes.append(int(np.prod(self._form_shape(side, s))))
         return self.ask(("forms", str(self.moments.number(group))), numbers[0], numbers[1], sizes[0], sizes[1])
+
+    def _choices(self, side: FormSide, at: Ints, s: int) -> Ints:
+        """The elements that all reads of a side name, as one number; -1 where one is outside."""
+        flat, inside = np.zeros(len(at), dtype=np.int64), np.ones(len(at), dtype=bool)
+        for size, read in zip(self._form_shape(side, s), _reads(side), strict=True):
+            part = self._elements(read, Side(side.axes, ex.ONE, {}), at, s)
+            flat = flat * size + part
+            inside &= part >= 0
+        return np.where(inside, flat, -1)
 
     def _form_shape(self, side: FormSide, s: int) -> tuple[int, ...]:
         return tuple(self._count(r.var, s) for r in _reads(side))

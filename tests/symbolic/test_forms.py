@@ -46,7 +46,7 @@ def test_relu_of_normalized_batches(b: int) -> None:
 
 
 @pytest.mark.parametrize("variance", [1e-12, 1.0, 1e12])
-@pytest.mark.parametrize("n", [3, 4, 9])
+@pytest.mark.parametrize("n", [3, 4, 9, 60])
 def test_inverse_powers_of_a_chi_square(n: int, variance: float) -> None:
     """E |x|^-1 = Gamma((n - 1) / 2) / (sqrt 2 Gamma(n / 2)), E |x|^-2 = 1 / (n - 2) in n dimensions."""
     for power, expected in ((0.5, math.gamma((n - 1) / 2) / math.gamma(n / 2) / math.sqrt(2)), (1.0, 1 / (n - 2))):
