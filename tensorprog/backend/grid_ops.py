@@ -5,6 +5,7 @@
     constant    S[out] += coef
     times       S[out] += coef * S[a] * S[b]
     expect      S[outs[e]] = E_e of one argument on each side, with the covariance S[cross]
+    point       expectations, and what is computed from them and others at the same place (`grid_points`)
 
 All entries of an operation are products: of an entry in a table of the rows and one in a table of the columns.
 """
@@ -93,7 +94,6 @@ class _Lowering:
         self.expecting: dict[Any, _Expecting] = {}
         self.sizes: dict[Key, tuple[int, int]] = {key: tape.shape(key) for key, _ in tape.steps}
         self.names: tuple[str, str] = ("", "")
-        self.constants: dict[Key, float] = {}
 
     def done(self) -> Operations:
         """The result."""
@@ -119,10 +119,7 @@ class _Lowering:
                 case Mix(where=where, dep=dep):
                     if where != "own" or dep == ("one",):
                         raise NotTraceable("a mean between two runs")
-                    if dep in self.constants:
-                        value = self.constants[dep]
-                        own.append(_op("constant", key, [], pair, (value * pair[0].coef, pair[1].coef)))
-                    elif dep in self.known:
+                    if dep in self.known:
                         own.append(_op("mix", key, [(dep, pair[0].slots, pair[1].slots)], pair, _coefs(pair)))
                 case Constant():
                     own.append(_op("constant", key, [], pair, (pair[0].value, pair[1].value)))
@@ -133,8 +130,6 @@ class _Lowering:
                     own.append(self._data(key, pair))
                 case Product():
                     own += self._product(key, pair, len(pairs) == 1)
-        if self.sizes[key] == (2, 2) and all(op.kind == "constant" for op in own):
-            self.constants[key] = sum(float(op.coefs[0].sum() * op.coefs[1].sum()) for op in own)
         self.ops += own
 
     def _data(self, key: Key, pair: Pair) -> Op:

@@ -66,7 +66,7 @@ def staged(ops: Sequence[Op], sizes: Mapping[Key, tuple[int, int]]) -> Staged:
     staging = _Staging(sizes)
     unit: list[Op] = []
     for op in ops:
-        if unit and (op.kind == "expect" or op.outs != unit[0].outs):
+        if unit and (op.kind == "point" or op.outs != unit[0].outs):
             staging.add(unit)
             unit = []
         unit.append(op)

@@ -9,16 +9,15 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorprog.backend.grid_emit import FEW, RUN
-from tensorprog.backend.grid_ops import Op, Operations
+from tensorprog.backend.grid_emit import COLUMNS, FEW, RUN
+from tensorprog.backend.grid_ops import Op
 from tensorprog.backend.grid_stages import Stage, Staged, locals_of, numbers
 from tensorprog.ir.tables import Ints
 from tensorprog.tape.blocks import Key
 
 Floats = NDArray[np.float64]
-COLUMNS = 8
 Kind = str | int
-"""The function of a step: a name, or the number of an expectation."""
+"""The function of a step: a name, or the number of a pointwise operation."""
 
 
 @final
@@ -36,12 +35,12 @@ class Axis:
 @final
 @dataclass(frozen=True, slots=True)
 class StageTables:
-    """A stage: `steps` (kind, operation); `widths` are the numbers of terms of a mix; `first` and `keys` are the first
-    row and the number of the key of every column of an operation."""
+    """A stage: `steps` (kind, operation); `widths` are the numbers of terms of a mix, and whether it is the first to
+    write; `first` and `keys` are the first row and the number of the key of every column of an operation."""
 
     steps: tuple[tuple[Kind, int], ...]
     ops: tuple[Op | None, ...]
-    widths: Mapping[int, tuple[int, int]]
+    widths: Mapping[int, tuple[int, int, int]]
     first: Ints
     keys: Ints
     axes: tuple[Axis, Axis]
@@ -60,15 +59,17 @@ class Tables:
     width: int
 
 
-def tables(operations: Operations, found: Staged, wanted: Collection[Key]) -> Tables:
+def tables(
+    ops: Sequence[Op], sizes: Mapping[Key, tuple[int, int]], found: Staged, wanted: Collection[Key]
+) -> Tables:
     """The arrays for the stages of some operations."""
-    sizes, whole, kept = operations.sizes, dict[Key, int](), 0
-    for key in _whole(operations.ops, found, wanted):
+    whole, kept = dict[Key, int](), 0
+    for key in _whole(ops, found, wanted):
         whole[key], kept = kept, kept + int(np.prod(sizes[key]))
     used = [(n, stage) for n, stage in enumerate(found.stages) if stage.ops]
     made = [_Tabled(stage, n, found.at, whole, kept, sizes) for n, stage in used]
     rows = max(m.rows for m in made)
-    return Tables(tuple(m.done() for m in made), whole, kept, rows, max(n for _, n in sizes.values()))
+    return Tables(tuple(m.done() for m in made), whole, kept, rows, 1 + max(n for _, n in sizes.values()))
 
 
 def _whole(ops: Sequence[Op], found: Staged, wanted: Collection[Key]) -> list[Key]:
@@ -124,25 +125,26 @@ class _Tabled:
         steps: list[tuple[Kind, int]] = []
         ops: list[Op | None] = []
         keys: list[tuple[Key, ...]] = []
-        cleared: set[Key] = set()
-        widths: dict[int, tuple[int, int]] = {}
+        written: set[Key] = set()
+        widths: dict[int, tuple[int, int, int]] = {}
         parts: tuple[list[tuple[Ints, Floats, Ints]], ...] = ([], [])
-        for op in self.stage.ops:
-            for k in op.outs:
-                if k not in self.whole and k not in cleared:
-                    cleared.add(k)
-                    steps.append(("clear", len(ops)))
-                    ops.append(None)
-                    keys.append((k,))
-                    for g in (0, 1):
-                        parts[g].append(_nothing(self.counts[g]))
-            kind, width, entries = self._op(op)
-            widths[len(ops)] = width
+
+        def add(kind: Kind, op: Op | None, columns: tuple[Key, ...], entries: list[tuple[Ints, Floats, Ints]]) -> None:
             steps.append((kind, len(ops)))
             ops.append(op)
-            keys.append((*op.outs, *op.reads))
+            keys.append(columns)
             for g in (0, 1):
                 parts[g].append(entries[g])
+
+        for op in self.stage.ops:
+            kind, width, entries = self._op(op)
+            new = [k for k in op.outs if k not in self.whole and k not in written]
+            written.update(new)
+            sets = bool(new) and kind != "gather" and self._covers(op, entries)
+            for k in new:
+                add("edges" if sets else "clear", None, (k,), [_nothing(n) for n in self.counts])
+            widths[len(ops)] = (*width, int(sets))
+            add(kind, op, (*op.outs, *op.reads), entries)
         first, number = np.zeros((len(ops), COLUMNS), np.int64), np.zeros((len(ops), COLUMNS), np.int64)
         for n, columns in enumerate(keys):
             first[n, : len(columns)] = [self._first(k) for k in columns]
@@ -150,21 +152,35 @@ class _Tabled:
         axes = (_axis(parts[0], self._sizes(0)), _axis(parts[1], self._sizes(1)))
         return StageTables(tuple(steps), tuple(ops), widths, first, number, axes)
 
+    def _covers(self, op: Op, entries: list[tuple[Ints, Floats, Ints]]) -> bool:
+        """Whether an operation writes to all slots of its keys, once each."""
+        if op.kind not in ("mix", "data", "point") or any(k not in self.places[0] for k in op.outs):
+            return False
+        found = [[np.diff(entries[g][2]) == self.places[g][k][1] - 1 for k in op.outs] for g in (0, 1)]
+        return bool(np.all(found[0]) and np.all(found[1]))
+
     def _sizes(self, g: int) -> Ints:
         """The numbers of slots of keys in all components; of the whole key where it is kept as a whole."""
-        found = [self.places[g][k][1] if k in self.places[g] else self.sizes[k][g] for k in self.names]
-        return np.stack([np.broadcast_to(x, self.counts[g]) for x in found]).astype(np.int64)
+        return np.stack([self._key_sizes(k, g) for k in self.names]).astype(np.int64)
+
+    def _key_sizes(self, key: Key, g: int) -> Ints:
+        found = self.places[g][key][1] if key in self.places[g] else np.asarray(self.sizes[key][g])
+        return np.broadcast_to(found, self.counts[g])
 
     def _op(self, op: Op) -> tuple[Kind, tuple[int, int], list[tuple[Ints, Floats, Ints]]]:
         """The kind of a step, the widths of a mix, and its entries in the rows and in the columns."""
         entries, widths = [self._entries(op, g) for g in (0, 1)], (0, 0)
-        kind: Kind = op.number if op.kind == "expect" else op.kind
+        kind: Kind = op.number if op.kind == "point" else op.kind
         used = op.tables[1].shape[1]
         if op.kind == "mix":
             widths = _width(*entries[0]), _width(*entries[1])
             kind, used = ("mix", 1 + widths[1]) if max(widths) <= FEW else ("gather", 2)
         if kind == "mix":
-            entries = [_padded(*e, w) for e, w in zip(entries, widths, strict=True)]
+            sizes = self._key_sizes(op.reads[0], 1)
+            aligned = _aligned(*entries[1], sizes)
+            if aligned is not None:
+                widths, kind, used = (widths[0], aligned[3]), "mix", 1 + aligned[3]
+            entries = [_padded(*entries[0], widths[0]), aligned[:3] if aligned else _padded(*entries[1], widths[1])]
         one = op.kind == "times" and self.sizes[op.outs[0]] == (2, 2)
         _mark_runs(*entries[1], used, one)
         return "dot" if one else kind, widths, [_by_component(*e, self.counts[g]) for g, e in enumerate(entries)]
@@ -215,6 +231,28 @@ def _padded(index: Ints, coef: Floats, component: Ints, width: int) -> tuple[Int
         at = np.flatnonzero(count > t)
         wide[at, 1 + t], values[at, t] = index[first[at] + t, 1], coef[first[at] + t, 0]
     return wide, values, component[first]
+
+
+def _aligned(index: Ints, coef: Floats, component: Ints, sizes: Ints) -> tuple[Ints, Floats, Ints, int] | None:
+    """The same with terms in the order of their distances, so that slots at an edge continue a run: they read the zeros
+    before the first slot and behind the last one.  None where distances are many."""
+    distance = index[:, 1] - index[:, 0]
+    found, place = np.unique(distance, return_inverse=True)
+    first = _runs(index, component)
+    width = len(found)
+    if width > FEW or not len(first):
+        return None
+    row = np.repeat(np.arange(len(first)), np.diff([*first, len(index)]))
+    wide, values = np.zeros((len(first), COLUMNS), np.int64), np.zeros((len(first), FEW))
+    wide[:, 0] = index[first, 0]
+    there = np.zeros((len(first), width), bool)
+    wide[row, 1 + place], values[row, place], there[row, place] = index[:, 1], coef[:, 0], True
+    for t, d in enumerate(found):
+        usual = coef[place == t, 0]
+        edge = wide[:, 0] + d
+        pad = ~there[:, t] & ((edge == 0) | (edge == sizes[component[first]])) & bool(np.all(usual == usual[0]))
+        wide[pad, 1 + t], values[pad, t] = edge[pad], usual[0]
+    return wide, values, component[first], width
 
 
 def _mark_runs(index: Ints, coef: Floats, component: Ints, used: int, one: bool) -> None:

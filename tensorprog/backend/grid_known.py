@@ -1,0 +1,121 @@
+"""Expectations of a product tape: their formulas, what these need of one example, entries that they leave in doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorprog.backend.formula import Arguments, frontier, interpreted, ordered, recorded
+from tensorprog.backend.grid_emit import Formulas, point_source
+from tensorprog.backend.grid_points import Point, substituted
+from tensorprog.backend.separate import separated
+from tensorprog.backend.trace import Recorder, Scalar, Traced
+from tensorprog.symbolic.expectation import Expectation
+from tensorprog.symbolic.moments import Moments
+from tensorprog.tape.product_run import ProductRun
+
+Floats = NDArray[np.float64]
+SIDES = (frozenset(["s00"]), frozenset(["s11"]))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of the examples of one side: `rows` [rows, examples], the data first; of every pointwise operation
+    with expectations its first row, the shape (n1, n2) of its slots, and the second moments [n1 n2, examples]; the
+    dimension of the data and the number of its elements."""
+
+    rows: Floats
+    starts: Mapping[int, int]
+    shapes: Mapping[int, tuple[int, int]]
+    second: Mapping[int, Floats]
+    dim: int
+    elements: int
+
+
+def known_of(
+    points: Sequence[Point], formulas: Sequence[Formulas], runs: tuple[ProductRun, ProductRun], names: tuple[str, str]
+) -> tuple[Known, Known]:
+    """Of both sides; they are the same where the runs are, and their rows as well."""
+    return _known(points, formulas, runs[0], names, 0), _known(points, formulas, runs[1], names, 1)
+
+
+def _known(
+    points: Sequence[Point], formulas: Sequence[Formulas], run: ProductRun, names: tuple[str, str], s: int
+) -> Known:
+    x = run.data[s][names[s]]
+    parts: list[Floats] = [x.transpose(2, 1, 0).reshape(-1, len(x))]
+    starts, shapes, seconds = dict[int, int](), dict[int, tuple[int, int]](), dict[int, Floats]()
+    rows = len(parts[0])
+    for n, (point, f) in enumerate(zip(points, formulas, strict=True)):
+        if point.inside is None:
+            continue
+        value = run.values[point.inside[s]]
+        shapes[n], seconds[n], starts[n] = (value.shape[0], value.shape[1]), value.reshape(-1, len(x)), rows
+        nodes = f.right if s else f.left
+        parts += interpreted(nodes, {("s11" if s else "s00"): seconds[n]})
+        rows += len(nodes) * len(seconds[n])
+    return Known(np.concatenate(parts), starts, shapes, seconds, x.shape[2], x.shape[1])
+
+
+def formulas_of(point: Point) -> Formulas:
+    """The formulas of a pointwise operation.  NotTraceable when an expectation has none."""
+    recorder = Recorder()
+    first, second = recorder.input("s00"), recorder.input("s11")
+    k = {n: recorder.input(n) for n in _inputs([point.cross, *point.outs]) if n.startswith("k")}
+    (cross,) = substituted([point.cross], k, recorder)
+    moments = (first, cross), (cross, second)
+    at = Arguments((0.0, 0.0), moments, {}, (1, 1))
+    found = separated([x for e in point.expectations for x in recorded(e, at)], SIDES, recorder)
+    values, errors = found[::2], found[1::2]
+    inputs: dict[str, Scalar] = {**k, **{f"v{n}": v for n, v in enumerate(values)}}
+    outs = substituted(point.outs, inputs, recorder)
+    sides = [tuple(frontier([*outs, *values, *errors], names)) for names in SIDES]
+    slots = tuple(k[f"k{n}"] for n in range(len(k)))
+    return Formulas(tuple(outs), tuple(values), tuple(errors), slots, sides[0], sides[1])
+
+
+def _inputs(values: Sequence[Scalar]) -> list[str]:
+    return [n.args[0] for n in ordered(values) if n.op == "input"]
+
+
+def kinds_of(formulas: Sequence[Formulas]) -> tuple[tuple[int, ...], tuple[Formulas, ...]]:
+    """The number of the function of each, and one of each kind."""
+    number: dict[str, int] = {}
+    kinds: list[Formulas] = []
+    found = []
+    for f in formulas:
+        source = point_source("point", f)
+        if source not in number:
+            number[source] = len(kinds)
+            kinds.append(f)
+        found.append(number[source])
+    return tuple(found), tuple(kinds)
+
+
+def settled(
+    point: Point, reads: Sequence[Floats], second: tuple[Floats, Floats]
+) -> tuple[list[Floats], list[float]]:
+    """The results of a pointwise operation by its expectations themselves, and their worst errors."""
+    inputs = {f"k{n}": x for n, x in enumerate(reads)}
+    (cross,) = _values([point.cross], inputs)
+    found = [evaluated(e, second[0], second[1], cross) for e in point.expectations]
+    inputs |= {f"v{n}": value for n, (value, _) in enumerate(found)}
+    return _values(point.outs, inputs), [error for _, error in found]
+
+
+def _values(values: Sequence[Scalar], inputs: Mapping[str, Floats]) -> list[Floats]:
+    nodes = [v for v in values if isinstance(v, Traced)]
+    found = iter(interpreted(nodes, inputs))
+    return [next(found) if isinstance(v, Traced) else np.asarray(v) for v in values]
+
+
+def evaluated(e: Expectation, left: Floats, right: Floats, cross: Floats) -> tuple[Floats, float]:
+    """The values of an expectation of one argument without mean on each side, and the worst error."""
+    mean, cov = np.zeros((1, *left.shape)), (left[None, None], right[None, None], cross[None, None])
+    value, error = e.evaluate(Moments(mean, cov[0], mean, cov[1], cov[2]), {})
+    return np.broadcast_to(value, left.shape), float(np.max(error, initial=0.0))
