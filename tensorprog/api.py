@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from tensorprog.arguments import Seeds, byte_count, check_options, float_type, seeds_of
-from tensorprog.dataset import Dataset, bind, check_pair
+from tensorprog.arguments import Seeds, byte_count, check_options, float_type, seeds_of, weights_of
+from tensorprog.dataset import Dataset, bind, check_pair, check_same_shapes
 from tensorprog.elaborate import Elaborated, elaborate
 from tensorprog.elaborate.driver import Parameter
 from tensorprog.elaborate.symbols import numbers, with_parameters, with_symbols
@@ -24,10 +24,10 @@ from tensorprog.lang import read_source
 from tensorprog.limit import Limit, analyse
 from tensorprog.limit.analyse import choose_output
 from tensorprog.report import Check, Derivation, describe, output_report
-from tensorprog.results import check_finite, check_memory, is_number, is_single, rows_of, shaped
+from tensorprog.results import check_finite, check_memory, is_number, is_single, like, rows_of, shaped
 
 if TYPE_CHECKING:  # these need numba and come on first use
-    from tensorprog.evaluate import Derived, KernelGradients, Kernels
+    from tensorprog.evaluate import Derived, KernelCotangents, KernelGradients, Kernels, KernelTangents
     from tensorprog.finite import Network as Weights
     from tensorprog.store import Written
     from tensorprog.training import Training, TrainingStudy
@@ -52,6 +52,11 @@ def load(path_or_source: str | os.PathLike[str], program: str | None = None, **p
     """
     source, folder = _source(path_or_source)
     return Network(elaborate(source, params, program, folder))
+
+
+def _type_of(x1: Any, x2: Any) -> type:
+    """The type of results: float32 when all data is."""
+    return np.float32 if is_single(x1) and (x2 is None or is_single(x2)) else np.float64
 
 
 def _source(path_or_source: str | os.PathLike[str]) -> tuple[Source, Path | None]:
@@ -217,8 +222,69 @@ class Network:
         rows = [rows_of(self.program, chosen, d) for d in (left, right or left)]
         check_memory(rows[0].total * rows[1].total, len(want) * (1 + len(names)))
         found = gradients(self._parametric(chosen.name, names), values, left, right, options)
-        single = is_single(x1) and (x2 is None or is_single(x2))
-        return found.shaped(rows[0].shape + rows[1].shape, np.float32 if single else np.float64)
+        return found.shaped(rows[0].shape + rows[1].shape, _type_of(x1, x2))
+
+    def kernel_jvp(
+        self,
+        x1: Any = None,
+        x2: Any = None,
+        output: str | None = None,
+        *,
+        along: Any,
+        want: tuple[str, ...] = ("nngp", "ntk"),
+        tier: str = "auto",
+        progress: Progress | None = None,
+    ) -> KernelTangents:
+        """Both kernels, and their derivatives `d_nngp`, `d_ntk` as the inputs x1 move along a direction.
+
+            d K(x1 + e along, x2) / d e  at e = 0;  of x1 with itself (x2 None) both arguments move
+
+        `along` has the form and the shapes of x1.  Raises TensorProgError where it has not, for what has to be sampled,
+        and for inputs that are combined before the first weight.
+        """
+        from tensorprog.evaluate import Options, pushed
+
+        options = Options(want, tier, progress=progress)
+        check_options(options)
+        left, right = self._bind(x1, x2)
+        rows = [rows_of(self.program, self.output(output), d) for d in (left, right or left)]
+        check_memory(rows[0].total * rows[1].total, 2 * len(want))
+        direction = bind(self.program, along)
+        check_same_shapes(self.program, left, direction)
+        found = pushed(self._derivations(output), left, right, direction, options)
+        return found.shaped(rows[0].shape + rows[1].shape, _type_of(x1, x2))
+
+    def kernel_vjp(
+        self,
+        x1: Any = None,
+        x2: Any = None,
+        output: str | None = None,
+        *,
+        nngp: Any = None,
+        ntk: Any = None,
+        tier: str = "auto",
+        progress: Progress | None = None,
+    ) -> KernelCotangents:
+        """The gradient `x` of a weighted sum of the entries of kernels by all inputs x1, in the form of x1.
+
+            x_i = d / d x1_i  sum_ij (nngp_ij NNGP_ij + ntk_ij NTK_ij);  of x1 with itself (x2 None) both arguments move
+
+        `nngp` and `ntk` are arrays of weights with the shape of the kernel, None for a kernel that does not matter.
+        The kernels themselves come along.  Raises TensorProgError as `kernel_jvp` does.
+        """
+        from tensorprog.evaluate import Options, pulled
+
+        given = {name: k for name, k in (("nngp", nngp), ("ntk", ntk)) if k is not None}
+        if not given:
+            raise fail("kernel_vjp needs weights for the entries of a kernel: nngp=, ntk=, or both")
+        options = Options(tuple(given), tier, progress=progress)
+        check_options(options)
+        left, right = self._bind(x1, x2)
+        rows = [rows_of(self.program, self.output(output), d) for d in (left, right or left)]
+        full = rows[0].shape + rows[1].shape
+        weights = {name: weights_of(name, k, full).reshape(rows[0].total, rows[1].total) for name, k in given.items()}
+        found = pulled(self._derivations(output), left, right, weights, options).shaped(full, _type_of(x1, x2))
+        return replace(found, x=like(self.program, left, found.x, x1, _type_of(x1, x2)))
 
     def write_kernels(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from tensorprog.errors import fail
 
@@ -28,6 +28,14 @@ def check_options(options: Options) -> None:
         raise fail("samples and replicates must be at least 2")
     if options.accuracy is not None and not options.accuracy > 0:
         raise fail(f"an accuracy must be positive, not {options.accuracy}")
+
+
+def weights_of(kernel: str, weights: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """The weights of the entries of a kernel.  Raises TensorProgError where they do not have its shape."""
+    found = np.asarray(weights, dtype=np.float64)
+    if found.shape != shape:
+        raise fail(f"the weights of the {kernel.upper()} must have its shape {list(shape)}, not {list(found.shape)}")
+    return found
 
 
 def float_type(dtype: DTypeLike) -> np.dtype[Any]:

@@ -93,6 +93,13 @@ def check_pair(program: Program, left: Dataset, right: Dataset) -> None:
     check_shared(program, [g.sizes for d in (left, right) for g in d.groups])
 
 
+def check_same_shapes(program: Program, data: Dataset, direction: Dataset) -> None:
+    """Raises TensorProgError if a direction in which data moves has not its shapes."""
+    shapes = [[(g.sizes, g.rows.tolist()) for g in d.groups] for d in (data, direction)]
+    if shapes[0] != shapes[1]:
+        raise fail("the direction must have the shapes of the data, example by example", program.span)
+
+
 def _without_inputs(program: Program, x: Any) -> Dataset:
     if x is not None:
         raise fail(f"program '{program.name}' has no inputs and takes no data", program.span)

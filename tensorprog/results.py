@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, final
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from tensorprog.dataset import Dataset
 from tensorprog.errors import fail
-from tensorprog.ir.program import Output, Program
+from tensorprog.ir.program import Input, Output, Program
 from tensorprog.ir.tables import shape
 from tensorprog.limit import Limit
 
@@ -46,6 +47,21 @@ def shaped(kernels: Kernels, full: tuple[int, ...], dtype: str) -> Kernels:
 
     return replace(kernels, nngp=view(kernels.nngp), ntk=view(kernels.ntk),
                    nngp_se=view(kernels.nngp_se), ntk_se=view(kernels.ntk_se))
+
+
+def like(program: Program, data: Dataset, batches: Sequence[Mapping[str, Any]], x: Any, dtype: type) -> Any:
+    """Batches of all groups in the form in which the user gave the data x: arrays [N, ...], or lists of arrays."""
+    found = {i.name: _examples(i, data, [b[i.name] for b in batches], dtype) for i in program.inputs}
+    return found if isinstance(x, Mapping) or len(found) != 1 else next(iter(found.values()))
+
+
+def _examples(i: Input, data: Dataset, batches: Sequence[Any], dtype: type) -> Any:
+    examples: dict[int, Any] = {}
+    for group, batch in zip(data.groups, batches, strict=True):
+        extents = shape(i.axes, group.sizes) + (() if i.dim is None else batch.shape[2:])
+        examples |= zip(group.rows.tolist(), batch.reshape(len(group), *extents).astype(dtype), strict=True)
+    ordered = [examples[k] for k in range(data.count)]
+    return np.stack(ordered) if len({e.shape for e in ordered}) == 1 else ordered
 
 
 def is_single(x: Any) -> bool:

@@ -1,6 +1,7 @@
 """Tape -> instructions: what the blocks of a cross tape do to the numbers of one pair of examples.
 
     Given    S[out]   = inner product of data
+    SeedOf   S[out]   = a number that comes with the pair
     Expect   S[outs]  = E_1, ..., E_n at the same arguments
     Mehler   S[out]   = a Hermite series of both sides (`series`)
     Sum      S[out]  += coef * product of operands
@@ -37,6 +38,7 @@ from tensorprog.tape.blocks import (
     Mix,
     Placed,
     Product,
+    Seed,
     SumOfProducts,
     merged,
 )
@@ -79,6 +81,16 @@ class Given:
 
 @final
 @dataclass(frozen=True, slots=True)
+class SeedOf:
+    """S[out] = a number that comes with every pair."""
+
+    out: int
+    name: str
+    row: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Expect:
     """S[outs[e]] = values[e], formulas in the nodes of `known`, which are read from rows."""
 
@@ -108,7 +120,7 @@ class Lowered:
     """The instructions, the number of slots, where the slots of a key start, and the rows of both sides."""
 
     sums: tuple[Sum, ...]
-    given: tuple[Given, ...]
+    given: tuple[Given | SeedOf, ...]
     expects: tuple[Expect, ...]
     mehlers: tuple[Mehler, ...]
     size: int
@@ -129,7 +141,7 @@ def lower(tape: Tape) -> Lowered:
 class _Lowering:
     tape: Tape
     sums: list[Sum] = field(default_factory=list)
-    given: list[Given] = field(default_factory=list)
+    given: list[Given | SeedOf] = field(default_factory=list)
     asked: list[tuple[GroupValue, int, int]] = field(default_factory=list)  # (group, first virtual slot, entries)
     mehlers: list[Mehler] = field(default_factory=list)
     virtual: int = 0
@@ -169,6 +181,9 @@ class _Lowering:
                 self._sum(block.key, block.out, block.value, [])
             case DataGram():
                 self._gram(block)
+            case Seed():
+                rows = zip((self.start[block.key] + block.out).tolist(), block.rows.tolist(), strict=True)
+                self.given += [SeedOf(out, block.name, row) for out, row in rows]
             case Product():
                 self._product(block)
             case Forms():

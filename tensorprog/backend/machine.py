@@ -15,7 +15,7 @@ from tensorprog.backend.build import is_built, load
 from tensorprog.backend.combine import Combination, combined
 from tensorprog.backend.driver import module
 from tensorprog.backend.emit import Kind, combination_kind, expect_kind, series_kind
-from tensorprog.backend.lower import Given, Lowered, lower
+from tensorprog.backend.lower import Given, Lowered, SeedOf, lower
 from tensorprog.backend.places import Access, places
 from tensorprog.backend.series import floor_of
 from tensorprog.ir.schedule import levels
@@ -37,8 +37,8 @@ MOST_COLS = 64
 class Strip:
     """Left examples `first` to `last` with the right ones from `start` on; above the diagonal only where `mirrored`.
 
-    given [numbers, strip, right examples] are the inner products of data; doubt [strip, right examples] is set where
-    a formula does not settle a pair.
+    given [numbers, strip, right examples] are the inner products of data and what comes with a pair; doubt [strip,
+    right examples] is set where a formula does not settle a pair.
     """
 
     first: int
@@ -69,8 +69,8 @@ class Machine:
         return is_built(self.source)
 
     @property
-    def given(self) -> tuple[Given, ...]:
-        """The slots that are inner products of data."""
+    def given(self) -> tuple[Given | SeedOf, ...]:
+        """The slots that are inner products of data, or come with a pair."""
         return self.lowered.given
 
     def prepare(self, left: Run, right: Run) -> tuple[Floats, Floats]:

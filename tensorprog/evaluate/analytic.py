@@ -143,11 +143,7 @@ def prepare(
     limit: Limit, moments: Moments, left: Group, right: Group, want: Sequence[str], parameters: Sequence[str] = ()
 ) -> Cross:
     """The tapes of a pair of groups.  Raises Unservable where a moment needs sampling."""
-    sizes = (left.sizes, right.sizes)
-    cross, singles, keys = _tapes(limit, moments, sizes, want, ({}, {}, {}))
-    zeros = [t.find_zeros() for t in (cross, *singles)]
-    if sum(int(z.sum()) for found in zeros for z in found.values()) > WASTE * _slots(cross, singles):
-        cross, singles, keys = _tapes(limit, moments, sizes, want, (zeros[0], zeros[1], zeros[2]))
+    cross, singles, keys = tapes(limit, moments, (left.sizes, right.sizes), want)
     if parameters:
         add_tangents(cross, moments, parameters)
         keys |= {derivative(k, p): tangent(p, key) for k, key in keys.items() for p in parameters}
@@ -157,6 +153,17 @@ def prepare(
 
 
 Zeros = dict[Key, NDArray[np.bool_]]
+
+
+def tapes(
+    limit: Limit, moments: Moments, sizes: tuple[Sizes, Sizes], want: Sequence[str]
+) -> tuple[Tape, tuple[Tape, Tape], dict[str, Key]]:
+    """The cross tape and the tapes of its two runs, and the keys of the kernels.  Raises Unservable as `prepare`."""
+    cross, singles, keys = _tapes(limit, moments, sizes, want, ({}, {}, {}))
+    zeros = [t.find_zeros() for t in (cross, *singles)]
+    if sum(int(z.sum()) for found in zeros for z in found.values()) > WASTE * _slots(cross, singles):
+        return _tapes(limit, moments, sizes, want, (zeros[0], zeros[1], zeros[2]))
+    return cross, singles, keys
 
 
 def _slots(cross: Tape, singles: tuple[Tape, Tape]) -> int:
@@ -200,7 +207,7 @@ def kernels(
     for done, (g, h) in enumerate(pairs):
         step = _part_of(progress, done, len(pairs))
         blocks = _group_kernels(prepared, g, h, right is None and g is h, errors, step, dtype, tables)
-        rows, cols = _places(g, left, outs[0]), _places(h, other, outs[1])
+        rows, cols = places(g, left, outs[0]), places(h, other, outs[1])
         for name in want:
             result[name][np.ix_(rows, cols)] = blocks[name]
             if right is None and g is not h:
@@ -224,7 +231,7 @@ def outputs(limit: Limit, data: Dataset) -> dict[int, int]:
     return {int(r): number for g in data.groups for number in [count(axes, g.sizes)] for r in g.rows}
 
 
-def _places(group: Group, data: Dataset, outs: Mapping[int, int]) -> NDArray[np.int64]:
+def places(group: Group, data: Dataset, outs: Mapping[int, int]) -> NDArray[np.int64]:
     """Rows of the kernel that belong to a group: examples in the user's order, then output elements."""
     start = np.concatenate([[0], np.cumsum([outs[k] for k in range(data.count)])])
     return np.concatenate([np.arange(start[r], start[r + 1]) for r in group.rows]).astype(np.int64)

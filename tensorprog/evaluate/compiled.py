@@ -12,6 +12,7 @@ from typing import final
 
 import numpy as np
 
+from tensorprog.backend.lower import SeedOf
 from tensorprog.backend.machine import Machine, Strip
 from tensorprog.evaluate.pairs import Floats, Interpreted, Ints, Pairs
 from tensorprog.tape.gram import Gram, equal_pairs, fingerprints, gram_of, numbered
@@ -53,22 +54,28 @@ class Compiled:
         numbers = max(1, len(self.machine.given))
         return max(1, min(STRIP, self.pairs.memory) // (8 * numbers * cols))
 
-    def _grams(self, mirrored: bool, coarse: bool) -> list[Gram]:
-        """The inner products of the data, one for each slot that is given."""
-        found = []
+    def _grams(self, mirrored: bool, coarse: bool) -> list[Gram | Floats]:
+        """The inner products of the data, or numbers of the pairs, one for each slot that is given."""
+        found: list[Gram | Floats] = []
         for g in self.machine.given:
+            if isinstance(g, SeedOf):
+                found.append(self.pairs.seeds[g.name][g.row])
+                continue
             x = np.ascontiguousarray(self.pairs.data[0][g.names[0]][:, g.elements[0]])
             same = mirrored and g.names[0] == g.names[1] and g.elements[0] == g.elements[1]
             y = x if same else np.ascontiguousarray(self.pairs.data[1][g.names[1]][:, g.elements[1]])
             found.append(gram_of(x, y, coarse))
         return found
 
-    def _strip(self, grams: Sequence[Gram], first: int, last: int, right: int, mirrored: bool) -> Strip:
+    def _strip(self, grams: Sequence[Gram | Floats], first: int, last: int, right: int, mirrored: bool) -> Strip:
         start = first if mirrored else 0
         shape = last - first, right - start
         given = np.empty((len(grams), *shape))
         for out, products in zip(given, grams, strict=True):
-            products.fill(out, slice(first, last), slice(start, right))
+            if isinstance(products, Gram):
+                products.fill(out, slice(first, last), slice(start, right))
+            else:
+                out[:] = products[first:last, start:right]
         return Strip(first, last, start, mirrored, given, np.zeros(shape, dtype=np.uint8))
 
     def _judge(self, worst: Floats) -> None:
@@ -80,7 +87,7 @@ class Compiled:
     def _equal(self, mirrored: bool) -> tuple[Ints, Ints]:
         """The pairs of equal examples; of two orders of a pair the first one, where mirrored."""
         left, right = self.pairs.data
-        sides = (_flat(left), _flat(left if mirrored else right))
+        sides = (_flat({name: left[name] for name in right}), _flat(left if mirrored else right))
         own = _prints(sides[0])
         prints = own, own if mirrored else _prints(sides[1])
         numbers = numbered(prints, lambda s, k: b"".join((x[k] + 0.0).tobytes() for x in sides[s]), mirrored)

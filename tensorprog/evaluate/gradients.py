@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, final
@@ -64,13 +65,11 @@ def gradients(
     found: dict[str, Floats] = {}
     errors = Errors()
     if alive:
-        with np.errstate(all="ignore"):  # what is not finite is told as an error
-            found, errors = _deterministic(derived, alive, tuple(values), left, right, options)
+        found, errors = _deterministic(derived, alive, tuple(values), left, right, options)
     names = [n for w in want for n in (w, *(analytic.derivative(w, p) for p in values))]
     found = {n: found.get(n, np.zeros(shape)) for n in names}
     for name, k in found.items():
-        if not np.isfinite(k).all():
-            raise fail(f"{name} is not finite: an expectation overflows, or the derivative does not exist")
+        check_finite(name, k)
 
     def slopes(w: str) -> dict[str, Floats] | None:
         return {p: found[analytic.derivative(w, p)] for p in values} if w in want else None
@@ -88,18 +87,32 @@ def _deterministic(
     options: Options,
 ) -> tuple[dict[str, Floats], Errors]:
     _check_data(derived.limit, parameters)
-    try:
-        inside = inner_randomness(derived.limit)
-        if inside:
-            raise Unservable(f"'{inside[0]}' stays random inside the network")
+    with without_sampling(derived.limit):
         prepared = derived.prepared(options.tier, want, parameters)
         return analytic.kernels(prepared, left, right, _progress(options))
+
+
+@contextmanager
+def without_sampling(limit: Limit) -> Iterator[None]:
+    """Raises TensorProgError for kernels that have to be sampled, which is found before or inside; silent overflows."""
+    try:
+        inside = inner_randomness(limit)
+        if inside:
+            raise Unservable(f"'{inside[0]}' stays random inside the network")
+        with np.errstate(all="ignore"):  # what is not finite is told as an error
+            yield
     except Unservable as reason:
         raise fail(
             f"the derivatives of these kernels cannot be computed: {reason}",
-            derived.limit.source.span,
+            limit.source.span,
             "kernels that are sampled have no derivatives yet",
         ) from None
+
+
+def check_finite(name: str, values: Floats) -> None:
+    """Raises TensorProgError for an infinite number, or none."""
+    if not np.isfinite(values).all():
+        raise fail(f"{name} is not finite: an expectation overflows, or the derivative does not exist")
 
 
 def _progress(options: Options) -> Any:

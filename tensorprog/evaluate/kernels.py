@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, final
 
@@ -19,9 +20,11 @@ from tensorprog.limit.analyse import Limit
 from tensorprog.limit.moments import Moments, Unservable
 
 if TYPE_CHECKING:
+    from tensorprog.evaluate.moving import Moving
     from tensorprog.evaluate.sampling import Sampled
 
 Floats = NDArray[np.float64]
+Maker = Callable[[Limit, Moments, Group, Group, Sequence[str]], "Moving"]
 
 
 @final
@@ -67,14 +70,26 @@ class Derived:
     limit: Limit
     _moments: dict[str, Moments] = field(default_factory=dict)
     _prepared: dict[tuple[str, tuple[str, ...], tuple[str, ...]], analytic.Prepared] = field(default_factory=dict)
+    _moving: dict[tuple[Hashable, ...], Moving] = field(default_factory=dict)
 
     def prepared(self, tier: str, want: tuple[str, ...], parameters: tuple[str, ...] = ()) -> analytic.Prepared:
         """The tapes of some kernels in a tier, with their derivatives by the parameters, always the same ones."""
         key = tier, want, parameters
         if key not in self._prepared:
-            moments = self._moments.setdefault(tier, Moments(self.limit, None if tier == "auto" else tier))
-            self._prepared[key] = analytic.Prepared(self.limit, moments, want, parameters=parameters)
+            self._prepared[key] = analytic.Prepared(self.limit, self.moments(tier), want, parameters=parameters)
         return self._prepared[key]
+
+    def moving(self, make: Maker, tier: str, want: tuple[str, ...], left: Group, right: Group) -> Moving:
+        """The tapes that `make` makes for the sizes of two groups, always the same ones."""
+        sizes = tuple(tuple(sorted(g.sizes.items())) for g in (left, right))
+        key = make.__name__, tier, want, sizes
+        if key not in self._moving:
+            self._moving[key] = make(self.limit, self.moments(tier), left, right, want)
+        return self._moving[key]
+
+    def moments(self, tier: str) -> Moments:
+        """The formulas of a tier."""
+        return self._moments.setdefault(tier, Moments(self.limit, None if tier == "auto" else tier))
 
 
 def evaluate(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, final
 
 import numpy as np
@@ -34,7 +34,10 @@ TABULATED = {True: 1 << 16, False: 1 << 20}
 @final
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """What computes the kernels between two groups on their examples."""
+    """What computes the kernels between two groups on their examples.
+
+    `seeds[name]` [numbers, I, J] are numbers that come with every pair.
+    """
 
     tape: Tape
     blocks: Sequence[Block]
@@ -43,6 +46,7 @@ class Pairs:
     selves: tuple[Run, Run]
     errors: Errors
     memory: int
+    seeds: Mapping[str, Floats] = field(default_factory=dict)
 
 
 class Evaluator(Protocol):
@@ -128,7 +132,9 @@ class Interpreted:
         p = self.pairs
         data = _cut(p.data[0], i), _cut(p.data[1], j)
         selves = part_of(p.selves[0], i), part_of(p.selves[1], j)
-        run = Run(p.tape, data, examples, selves, p.errors)
+        at = (i[:, None], j) if len(examples) == 2 else (i, j)
+        seeds = {name: numbers[:, *at] for name, numbers in p.seeds.items()}
+        run = Run(p.tape, data, examples, selves, p.errors, seeds)
         run.execute(p.blocks, p.keys)
         return run.values
 

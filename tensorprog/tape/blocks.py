@@ -2,7 +2,8 @@
 
     Mix            out += coef * scalars * dep
     Product        out += factors * groups               (expectations of independent groups)
-    DataGram       out  = <x[i], x'[j]>, or a number known from the data
+    DataGram       out += <x[i], x'[j]>, or a number known from the data
+    Seed           out  = numbers that come with every pair of examples
     Constant       out += value
     SumOfProducts  out += scale * a * b
     Forms          out  = expectations with powers of quadratic forms, all elements at once
@@ -131,7 +132,7 @@ class Product:
 @final
 @dataclass(frozen=True, slots=True)
 class DataGram:
-    """out = <left[li], right[rj]> of families known from the data; right "" is the number left[li] itself."""
+    """out += <left[li], right[rj]> of families known from the data; right "" is the number left[li] itself."""
 
     key: Key
     out: Ints
@@ -139,6 +140,23 @@ class DataGram:
     right: str
     li: Ints
     rj: Ints
+
+    def reads(self, single: bool) -> Iterator[Slot]:
+        """Nothing."""
+        return iter(())
+
+    factors_of = reads
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """out = the numbers `rows` of those that come with every pair of examples under `name`."""
+
+    key: Key
+    out: Ints
+    name: str
+    rows: Ints
 
     def reads(self, single: bool) -> Iterator[Slot]:
         """Nothing."""
@@ -230,7 +248,7 @@ class Forms:
         return iter(())
 
 
-Block = Union[Mix, Product, DataGram, Constant, SumOfProducts, Forms]
+Block = Union[Mix, Product, DataGram, Seed, Constant, SumOfProducts, Forms]
 
 
 # ---------------------------------------------------------------- cutting and joining
@@ -265,7 +283,7 @@ def joined(blocks: Sequence[Any]) -> Any:
 
 RECORDS: dict[type, tuple[str, ...]] = {
     kind: tuple(f.name for f in fields(kind))
-    for kind in (Mix, Factor, GroupValue, Product, DataGram, Constant, SumOfProducts, Forms)
+    for kind in (Mix, Factor, GroupValue, Product, DataGram, Seed, Constant, SumOfProducts, Forms)
 }
 """What is cut and joined field by field, with the names of the fields."""
 

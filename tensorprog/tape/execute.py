@@ -25,6 +25,7 @@ from tensorprog.tape.blocks import (
     Mix,
     Placed,
     Product,
+    Seed,
     Slot,
     SumOfProducts,
     part,
@@ -44,7 +45,8 @@ class Run:
     the runs behind a cross tape have one example for every pair.
 
     `data` are the families known from the inputs, [examples, elements, dim] or [examples, elements], of the
-    left and the right run.  `errors` collects the largest error estimate of every expectation.
+    left and the right run.  `seeds[name]` [numbers, examples...] are those of `Seed` blocks.  `errors` collects the
+    largest error estimate of every expectation.
     """
 
     tape: Tape
@@ -52,6 +54,7 @@ class Run:
     examples: tuple[int, ...]
     runs: tuple[Run, Run] | None = None
     errors: dict[int, tuple[Expected, float]] = field(default_factory=dict)
+    seeds: Mapping[str, Floats] = field(default_factory=dict)
     values: dict[Key, Floats] = field(default_factory=dict)
 
     def execute(self, blocks: Sequence[Block], keep: Sequence[Key] | None = None) -> None:
@@ -86,7 +89,9 @@ class Run:
             case Forms():
                 self.values[block.key][block.out] = self._forms(block)
             case DataGram():
-                self.values[block.key][block.out] = self._gram(block)
+                self.values[block.key][block.out] += self._gram(block)
+            case Seed():
+                self.values[block.key][block.out] = self.seeds[block.name][block.rows]
             case Constant():
                 self._accumulate(block.key, block.out, self._column(block.value) * np.ones(self.examples))
             case SumOfProducts():

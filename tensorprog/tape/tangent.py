@@ -40,12 +40,15 @@ from tensorprog.tape.blocks import (
     Mix,
     Placed,
     Product,
+    Seed,
     Slot,
     SumOfProducts,
 )
 from tensorprog.tape.tape import Tape
 
 NOTHING: Key = ("zero",)
+INPUTS = "(inputs)"
+"""Stands among parameters for the inputs of the left run, which move along the families of `along`."""
 SIDES = ("left", "right")
 
 
@@ -66,19 +69,40 @@ def add_tangents(cross: Tape, moments: Moments, parameters: Sequence[str]) -> No
             done[id(tape)].add(parameters)
 
 
+def along(family: str) -> str:
+    """The name of the tangent of a family that is known from the data."""
+    return f"{family}'"
+
+
+def resting(family: str) -> str:
+    """The family with this tangent."""
+    return family.removesuffix("'")
+
+
+def add_input_tangents(cross: Tape, moments: Moments) -> None:
+    """Tangents of a cross tape and of the tape of its left run along its data; the right run stays."""
+    shared: dict[object, Expectation] = {}
+    left = cross.selves[0]
+    assert isinstance(left, Tape)
+    single = Tangents(left, moments, shared, ())
+    single.add((INPUTS,))
+    Tangents(cross, moments, shared, (single, None)).add((INPUTS,))
+
+
 @final
 @dataclass
 class Tangents:
     """The tangents of one tape in the making.
 
-    `sides` are those of the tapes of both runs, none on the tape of one run.  `expectations` are known by what they
-    compute, `places` are the slots of expectations at given arguments, `moving` the keys that depend on a parameter.
+    `sides` are those of the tapes of both runs (None: of a run that stays), none on the tape of one run.
+    `expectations` are known by what they compute, `places` are the slots of expectations at given arguments, `moving`
+    the keys that depend on a parameter.
     """
 
     tape: Tape
     moments: Moments
     expectations: dict[object, Expectation]
-    sides: tuple[Tangents, ...]
+    sides: tuple[Tangents | None, ...]
     places: dict[object, Slot] = field(default_factory=dict)
     moving: set[tuple[str, Key]] = field(default_factory=set)
 
@@ -114,20 +138,23 @@ class Tangents:
 
     def _moves(self, p: str, block: Block, found: set[Key]) -> bool:
         own = any(p in s for s in _slopes_of(block)) or any(key in found for key, _ in block.reads(not self.sides))
+        own |= p == INPUTS and isinstance(block, DataGram)
         return own or any(self._has(p, placed, found) for placed in _sided(block))
 
     def _has(self, p: str, placed: Placed, found: set[Key]) -> bool:
         where, key, _ = placed
-        return (p, key) in self._of(where).moving or (self._of(where) is self and key in found)
+        tangents = self._of(where)
+        return tangents is not None and ((p, key) in tangents.moving or (tangents is self and key in found))
 
-    def _of(self, where: str) -> Tangents:
+    def _of(self, where: str) -> Tangents | None:
         """The tangents of the tape that a slot is on."""
         return self if where == "own" or not self.sides else self.sides[where == "right"]
 
     def _tangent(self, p: str, placed: Placed) -> Placed | None:
         """The derivative of a placed slot, None where it is zero."""
         where, key, slots = placed
-        if (p, key) not in self._of(where).moving or not slots.any():
+        tangents = self._of(where)
+        if tangents is None or (p, key) not in tangents.moving or not slots.any():
             return None
         return where, tangent(p, key), slots
 
@@ -181,8 +208,13 @@ class Tangents:
                         add(SumOfProducts(*out, moved[1:], b, block.scale))
             case Product():
                 for factors, groups in self._product_rule(p, block):
-                    add(Product(*out, factors, groups))
-            case Forms() | DataGram():
+                    if all(g.moment is None or g.moment[0] != NOTHING for g in groups):
+                        add(Product(*out, factors, groups))
+            case DataGram():
+                add(replace(block, key=out[0], left=along(block.left)))
+                if block.right and not self.sides:
+                    add(replace(block, key=out[0], right=along(block.right)))
+            case Forms() | Seed():
                 raise fail("kernels with powers of quadratic forms (a normalization over an axis) have no gradient yet")
 
     def _mix(self, p: str, block: Mix) -> None:
@@ -227,7 +259,7 @@ class Tangents:
         assert placed is not None
         moved = self._tangent(p, placed)
         if moved is not None:
-            yield (), (_at(moved),)
+            yield (), (at_place(moved),)
 
     # ------------------------------------------------------------ expectations
 
@@ -239,7 +271,7 @@ class Tangents:
         args = self._arguments(p, g)
         for i, a in enumerate(args):
             if a.mean_tangent is not None:
-                yield (), (self._partial(g, (i,), False, entries), _at(a.mean_tangent))
+                yield (), (self._partial(g, (i,), False, entries), at_place(a.mean_tangent))
             stretch = a.stretch()
             if stretch is not None and len(args) == 1 and a.mean is None and has_dirac(g.expectation.request.left):
                 yield (stretch, a.inverse), (self._squared(g, entries),)
@@ -268,14 +300,14 @@ class Tangents:
             return
         partial = self._partial(g, at, False, entries)
         if moved is not None:
-            yield (), (partial, _at(moved))
+            yield (), (partial, at_place(moved))
         for x, y in ((a, b), (b, a)):
             if x.mean_tangent is not None and y.mean is not None:
-                yield (_minus(y.mean),), (partial, _at(x.mean_tangent))
+                yield (_minus(y.mean),), (partial, at_place(x.mean_tangent))
             stretch = x.stretch()
             if stretch is not None:
                 minus = replace(stretch, fn=ex.neg(stretch.fn))
-                yield (minus,), (partial, _at(second))
+                yield (minus,), (partial, at_place(second))
                 if a.mean is not None and b.mean is not None:
                     yield (stretch, _number(a.mean), _number(b.mean)), (partial,)
 
@@ -398,7 +430,7 @@ def _minus(placed: Placed) -> Factor:
     return Factor(ex.neg(Sym("t")), {"t": placed}, {})
 
 
-def _at(placed: Placed) -> GroupValue:
+def at_place(placed: Placed) -> GroupValue:
     """A slot as a factor of a product."""
     where, key, slots = placed
     return GroupValue(None, moment=(key, slots)) if where == "own" else GroupValue(None, mean=placed)
