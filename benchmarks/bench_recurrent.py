@@ -2,12 +2,17 @@
 
     python -m benchmarks.bench_recurrent [--n 100] [--steps 20 50 100 200]
 
-The recursion is that of Tensor Programs II (arXiv 2006.14548, section 6), written as the published notebook works:
-arrays over all pairs of examples, a covariance of every pair of steps (s, t) with s <= t, then the gradients down the
-diagonal.  Prints the median of three calls of ours, the first time before them (derivation included), the median of
-three calls of the recursion after a first one, their ratio, and how far the results are apart, relative to the largest
-entry; float64, both kernels, n sequences of T steps against themselves.  The last line: n sequences of ten lengths up
-to the largest T, without peer.
+The recursion is that of Tensor Programs II (arXiv 2006.14548, section 6).  It does the work of `rnnntk_batch` in
+RNN-NTK.ipynb of github.com/thegregyang/NTK4A, the code of that paper, for the last state (`avgpool=False`): arrays
+[examples, examples', steps, steps'] of both second moments, filled for s <= t step by step, their other half by
+reflection, then the gradients down the diagonal and one sum over steps.  Left out is its regularization of 1e-7 inside
+of the expectations, which would be the largest difference between the results.  Inner products of the data are part of
+the time on both sides.
+
+Prints the median of three calls of ours, the first time before them (derivation included), the median of three calls of
+the recursion after a first one, their ratio, and how far the results are apart, relative to the largest entry; float64,
+both kernels, n sequences of T steps against themselves.  The last line: n sequences of ten lengths up to the largest T,
+without peer.
 """
 
 from __future__ import annotations
@@ -38,24 +43,38 @@ def slope_moment(cov: Array, left: Array, right: Array) -> Array:
     return 4 / np.pi / np.sqrt((1 + 2 * left) * (1 + 2 * right) - 4 * cov**2)
 
 
-def recursion(x: Array) -> tuple[Array, Array]:
-    """NNGP and NTK [n, n] of sequences x [n, T, d], parameters those of rnn.tp."""
-    n, steps, dim = x.shape
-    gram = np.einsum("asd,btd->abst", x, x, optimize=True) / dim + BIAS**2
-    before, state = gram.copy(), np.zeros_like(gram)  # <h_s, h_t'>, <s_s, s_t'>
+def reflected(moments: Array) -> Array:
+    """Moments [n, n', T, T'] that are there for s <= t, for all steps: the others by exchanging examples and steps."""
+    return np.where(moments == 0, moments.transpose(1, 0, 3, 2), moments)
+
+
+def forward(gram: Array) -> tuple[Array, Array]:
+    """Second moments of the preactivations and of the states, [n, n', T, T']."""
+    steps = gram.shape[-1]
+    before, state = np.zeros_like(gram), np.zeros_like(gram)
+    before[..., 0, :], before[..., :, 0] = gram[..., 0, :] + BIAS**2, gram[..., :, 0] + BIAS**2
     for t in range(steps):
         variance = np.einsum("aass->as", before)[:, : t + 1]
         state[..., t, : t + 1] = erf_moment(
             before[..., t, : t + 1], variance[:, None, t, None], variance[None, :, :]
         )
         if t + 1 < steps:
-            before[..., t + 1, 1 : t + 2] += state[..., t, : t + 1]
-    back = np.ones((n, n))
-    ntk = state[..., -1, -1].copy()
+            before[..., t + 1, 1 : t + 2] = state[..., t, : t + 1] + gram[..., t + 1, 1 : t + 2] + BIAS**2
+    return reflected(before), reflected(state)
+
+
+def recursion(x: Array) -> tuple[Array, Array]:
+    """NNGP and NTK [n, n] of sequences x [n, T, d], parameters those of rnn.tp."""
+    n, steps, dim = x.shape
+    gram = np.einsum("asd,btd->abst", x, x, optimize=True) / dim
+    before, state = forward(gram)
+    back = np.ones((n, n, steps + 1))
     for t in range(steps - 1, -1, -1):
         variance = np.diag(before[..., t, t])
-        back = back * slope_moment(before[..., t, t], variance[:, None], variance[None, :])
-        ntk += back * before[..., t, t]
+        back[..., t] = slope_moment(before[..., t, t], variance[:, None], variance[None, :]) * back[..., t + 1]
+    read = np.einsum("abtt->abt", gram) + BIAS**2
+    read[..., 1:] += np.einsum("abtt->abt", state[..., :-1, :-1])
+    ntk = np.einsum("abt,abt->ab", back[..., :-1], read) + state[..., -1, -1]
     return state[..., -1, -1], ntk
 
 

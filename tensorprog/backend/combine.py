@@ -22,7 +22,8 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Form = tuple[str, ...]  # where the operands of a term are
 WIDTHS = np.array([1, 2, 4, 12])
-"""The numbers of terms for which there is code; between them terms are filled up with zeros."""
+"""The numbers of terms for which there is code; between them terms are filled up with zeros.  What is left of more
+terms than the largest is filled up to the largest, so that sums over many steps have one code."""
 
 
 @final
@@ -157,7 +158,7 @@ def _joined(terms: _Terms) -> Iterator[Combination]:
     rank = np.arange(len(out)) - np.repeat(run, np.diff([*run, len(out)]))
     starts = np.flatnonzero(rank % WIDTHS[-1] == 0)
     lengths = np.diff([*starts, len(out)])
-    widths = WIDTHS[np.searchsorted(WIDTHS, lengths)]
+    widths = np.where(rank[starts] > 0, WIDTHS[-1], WIDTHS[np.searchsorted(WIDTHS, lengths)])
     table = np.stack([form[starts], widths, first[starts]], axis=1)
     for pattern in np.unique(table, axis=0):
         chosen = (table == pattern).all(axis=1)

@@ -6,8 +6,8 @@
     D [STRIP, J - start]              the pairs in doubt
     O [I * rows, J * cols]            a kernel, for each of those asked for; `at` [rows, cols] are the slots it shows
 
-Where both sides are the same (`mirrored`), pairs above the diagonal are computed and written twice, those on it are not
-written at all.  The result is the number of tiles with pairs in doubt.
+Where both sides are the same (`mirrored`), pairs above the diagonal are computed and written twice, those on it once.
+The result is the number of tiles with pairs in doubt.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def write(S, O, at, ii, jj, ni, nj, mirrored):
         for b in range(cols):
             s = at[a, b]
             for i in range(ni):
-                first = min(nj, max(0, ii + i + 1 - jj)) if mirrored else 0
+                first = min(nj, max(0, ii + i - jj)) if mirrored else 0
                 if cols == 1:
                     row, tile = O[(ii + i) * rows + a, jj + first : jj + nj], S[s, i, first:nj]
                     for j in range(len(row)):

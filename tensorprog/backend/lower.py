@@ -72,7 +72,7 @@ class Sum:
 @final
 @dataclass(frozen=True, slots=True)
 class Given:
-    """S[out] = <left[elements[0]], right'[elements[1]]> of two families known from the data."""
+    """S[out] = <left[elements[0]], right'[elements[1]]> of two families known from data; right "" is the number 1."""
 
     out: int
     names: tuple[str, str]
@@ -128,9 +128,16 @@ class Lowered:
     left: Rows
     right: Rows
 
+    def split(self, slots: Floats, tape: Tape) -> dict[Key, Floats]:
+        """The parts of an array of slots [slots, ...] that belong to the keys of the tape."""
+        return {key: slots[start : start + tape.slots[key].size] for key, start in self.start.items()}
+
 
 def lower(tape: Tape) -> Lowered:
-    """The instructions of a cross tape.  NotTraceable when an expectation has no scalar code."""
+    """The instructions of a cross tape, or of that of one run, which reads nothing but slots of its own.
+
+    NotTraceable when an expectation has no scalar code.
+    """
     lowering = _Lowering(tape)
     for block in merged(tape.blocks):
         lowering.add(block)
@@ -152,6 +159,7 @@ class _Lowering:
         for key, slots in self.tape.slots.items():
             self.start[key], self.size = self.size, self.size + slots.size
         self.sides = [Rows({k: x.size for k, x in t.slots.items()}) for t in self.tape.selves]
+        self.single = self.tape.single
 
     def done(self) -> Lowered:
         """The result."""
@@ -195,13 +203,13 @@ class _Lowering:
 
     def operand(self, where: str, key: Key, slots: Ints) -> Operand:
         """Rows of slots; a key without slots is zero."""
-        if where == "own":
+        if where == "own" or self.single:
             start = self.start.get(key, 0)
             return Operand("own", np.where((slots > 0) & (start > 0), start + slots, 0))
         return Operand(where, self.sides[where == "right"].slots(key, slots))
 
     def _gram(self, block: DataGram) -> None:
-        if block.right == "":
+        if block.right == "" and not self.single:
             raise NotTraceable("a number of the data between two runs")
         out = self.start[block.key] + block.out
         for o, i, j in zip(out.tolist(), block.li.tolist(), block.rj.tolist(), strict=True):
@@ -213,10 +221,10 @@ class _Lowering:
             wheres = {s[0] for s in factor.scalars.values()}
             if not wheres:
                 coef = coef * np.asarray(ex.evaluate(factor.fn, factor.numbers), dtype=np.float64)
-            elif len(wheres) == 1 and "own" not in wheres:
+            elif len(wheres) == 1 and "own" not in wheres and not self.single:
                 operands.append(self._factor(factor, wheres.pop(), len(block.out)))
             else:
-                raise NotTraceable("a factor of numbers of both runs")
+                raise NotTraceable("a factor of numbers of both runs, or of slots")
         operands += [self._group(g, len(block.out)) for g in block.groups]
         self.sums.append(Sum(self.start[block.key] + block.out, coef, tuple(operands)))
 
@@ -265,6 +273,8 @@ class _Lowering:
             inputs = {n: Operand(members[0][0].rows[n].where, unique[chosen, c]) for c, n in enumerate(names)}
             found = {k: marginals_of(kinds[k]) for k in used}
             for k, sides in found.items():
+                if sides is not None and self.single:
+                    raise NotTraceable("a series of each variance")
                 if sides is not None:
                     self.mehlers.append(self._mehler(members[0][0], inputs, kinds[k], sides, outs[k, chosen]))
             rest = [k for k in used if found[k] is None]

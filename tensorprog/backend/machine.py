@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, final
@@ -21,9 +21,11 @@ from tensorprog.backend.series import floor_of
 from tensorprog.ir.schedule import levels
 from tensorprog.ir.tables import Ints
 from tensorprog.symbolic.expectation import Expectation
+from tensorprog.symbolic.kinks import is_smooth
 from tensorprog.tape.asking import Slots
 from tensorprog.tape.blocks import Key
 from tensorprog.tape.execute import Run
+from tensorprog.tape.gram import row_products
 from tensorprog.tape.tape import Tape
 
 Floats = NDArray[np.float64]
@@ -69,6 +71,12 @@ class Machine:
         return is_built(self.source)
 
     @property
+    def is_smooth(self) -> bool:
+        """Whether rounding of a correlation of one moves values by rounding only."""
+        requests = (e.request for e in self.expectations)
+        return all(is_smooth(r.left) and is_smooth(r.right) for r in requests)
+
+    @property
     def given(self) -> tuple[Given | SeedOf, ...]:
         """The slots that are inner products of data, or come with a pair."""
         return self.lowered.given
@@ -77,11 +85,27 @@ class Machine:
         """L and R for all examples of two runs."""
         return self.lowered.left.matrix(left, left.examples[0]), self.lowered.right.matrix(right, right.examples[0])
 
+    def single(self, data: Mapping[str, Floats], examples: int) -> tuple[Floats, Floats] | None:
+        """The slots [slots, examples] of one run and the worst errors of expectations; None where one is in doubt."""
+        given = np.empty((len(self.given), 1, examples))
+        for row, g in zip(given, self.given, strict=True):
+            assert isinstance(g, Given)
+            left = data[g.names[0]][:, g.elements[0]]
+            row[0] = row_products(left, data[g.names[1]][:, g.elements[1]]) if g.names[1] else left
+        part = Strip(0, 1, 0, False, given, np.zeros((1, examples), dtype=np.uint8))
+        slots = np.zeros((len(self.shown[0]), examples))
+        none = np.zeros((1, 1)), np.zeros((1, examples))
+        doubt, worst = self._rows(part, 0, 1, none, [slots])
+        return None if doubt else (slots, worst)
+
     def strip(self, part: Strip, rows: tuple[Floats, Floats], kernels: Sequence[Floats]) -> tuple[bool, Floats]:
         """Write the pairs of a strip into the kernels [I * rows, J * cols], where `rows` are L and R of all examples.
 
         Returns whether pairs are in doubt, and the worst error of every expectation.
         """
+        if workers(part.last - part.first) == 1:
+            doubt, worst = self._rows(part, part.first, part.last, rows, kernels)
+            return doubt > 0, worst
         cuts = np.linspace(part.first, part.last, 2 * workers(part.last - part.first) + 1).astype(int)
         with ThreadPoolExecutor(workers(part.last - part.first)) as pool:
             found = list(pool.map(lambda a, b: self._rows(part, a, b, rows, kernels), cuts[:-1], cuts[1:]))
@@ -109,9 +133,17 @@ def workers(rows: int) -> int:
 
 
 def compiled(tape: Tape, keys: Sequence[Key]) -> Machine:
-    """The machine for the keys of a tape.  NotTraceable when an expectation has no scalar code."""
+    """The machine for the keys of a cross tape.  NotTraceable when an expectation has no scalar code."""
     lowered = lower(tape)
-    shown = tuple(_shown(lowered.start[k], tape.slots[k]) for k in keys)
+    return _machine(lowered, tuple(_shown(lowered.start[k], tape.slots[k]) for k in keys))
+
+
+def compiled_single(tape: Tape) -> Machine:
+    """The machine that shows all slots of the tape of one run as rows of one array.  NotTraceable as `compiled`."""
+    return _machine(lower(tape), (np.arange(tape.count + 1)[:, None],))
+
+
+def _machine(lowered: Lowered, shown: tuple[Ints, ...]) -> Machine:
     inputs = [o.rows for e in lowered.expects for _, o in e.known if o.where == "own"]
     inputs += [m.cross for m in lowered.mehlers]
     kept = np.concatenate([*(at.ravel() for at in shown), *inputs])
@@ -139,7 +171,7 @@ def compiled(tape: Tape, keys: Sequence[Key]) -> Machine:
     moved = ((_at(kind, index, place), coef) for kind, (index, coef) in zip(kinds, tables, strict=True))
     arrays = tuple(x for table in moved for x in table)
     shown = tuple(place[at] for at in shown)
-    source = module(kinds, len(keys))
+    source = module(kinds, len(shown))
     return Machine(lowered, source, arrays, steps, tuple(expectations), shown, place[given], count)
 
 

@@ -17,13 +17,23 @@ from numpy.typing import NDArray
 
 from tensorprog.dataset import Dataset, Group
 from tensorprog.evaluate import grid
-from tensorprog.evaluate.pairs import TABULATED, Errors, Evaluator, Pairs, Tables, evaluator, machine_code
+from tensorprog.evaluate.pairs import (
+    TABULATED,
+    Errors,
+    Evaluator,
+    Pairs,
+    Tables,
+    evaluator,
+    machine_code,
+    single_code,
+    worth,
+)
 from tensorprog.finite import Group as FiniteGroup
 from tensorprog.finite import draw, forward
 from tensorprog.ir.tables import Sizes, count
 from tensorprog.limit.analyse import Limit
 from tensorprog.limit.moments import Moments
-from tensorprog.tape.blocks import Block, Key
+from tensorprog.tape.blocks import Key
 from tensorprog.tape.execute import Run
 from tensorprog.tape.tangent import add_tangents, tangent
 from tensorprog.tape.tape import Tape
@@ -50,7 +60,11 @@ class Single:
     """The slots of one run, for every example of a group."""
 
     tape: Tape
-    blocks: Sequence[Block]
+
+    @cached_property
+    def machine(self) -> Machine | None:
+        """Its machine code; None where a formula has none."""
+        return single_code(self.tape)
 
 
 @final
@@ -59,7 +73,6 @@ class Cross:
     """What computes the kernels between two groups; `keys` are the slots of each kernel."""
 
     tape: Tape
-    blocks: Sequence[Block]
     left: Single
     right: Single
     keys: Mapping[str, Key]
@@ -147,9 +160,9 @@ def prepare(
     if parameters:
         add_tangents(cross, moments, parameters)
         keys |= {derivative(k, p): tangent(p, key) for k, key in keys.items() for p in parameters}
-    first = Single(singles[0], singles[0].ordered())
-    second = first if singles[0] is singles[1] else Single(singles[1], singles[1].ordered())
-    return Cross(cross, cross.ordered(), first, second, keys)
+    first = Single(singles[0])
+    second = first if singles[0] is singles[1] else Single(singles[1])
+    return Cross(cross, first, second, keys)
 
 
 Zeros = dict[Key, NDArray[np.bool_]]
@@ -253,36 +266,51 @@ def _group_kernels(  # noqa: PLR0913
         found = grid.kernels(images, both, (len(left), len(right)), symmetric, errors, prepared.memory, progress)
         return {name: kernel.astype(dtype, copy=False) for name, kernel in found.items()}
     cross = prepared.cross(left, right)
+    total = max(prepared.pairs, len(left) * len(right))
     data = [data_families(prepared.limit, left)]
-    selves = [run_single(cross.left, data[0], len(left), errors)]
+    selves = [run_single(cross.left, data[0], len(left), errors, total)]
     same = left is right and cross.left is cross.right
     data += data if same else [data_families(prepared.limit, right)]
-    selves += selves if same else [run_single(cross.right, data[1], len(right), errors)]
+    selves += selves if same else [run_single(cross.right, data[1], len(right), errors, total)]
     outs = cross.tape.slots[next(iter(cross.keys.values()))] if cross.keys else None
     assert outs is not None
     shape = len(left) * outs.rows, len(right) * outs.cols
     moving = {name: key for name, key in cross.keys.items() if key in cross.tape.slots}
     result = {name: (np.empty if name in moving else np.zeros)(shape, dtype) for name in cross.keys}
     keys = tuple(moving.values())
-    pairs = Pairs(cross.tape, cross.blocks, keys, (data[0], data[1]), (selves[0], selves[1]), errors, prepared.memory)
-    total = max(prepared.pairs, len(left) * len(right))
+    runs, families = (selves[0], selves[1]), (data[0], data[1])
+    pairs = Pairs(cross.tape, lambda: cross.tape.ordered, keys, families, runs, errors, prepared.memory)
     chosen: Evaluator | None = None
     if tables is not None and total >= TABULATED[True] and set(moving) <= {"nngp", "ntk"}:
         from tensorprog.evaluate.zonal import zonal  # numba is loaded here
 
-        chosen = zonal(pairs, cross.left.blocks, cross.known, tuple(moving), tables, total)
+        chosen = zonal(pairs, cross.known, tuple(moving), tables, total)
     chosen = chosen or evaluator(pairs, lambda: cross.machine, total)
     chosen.fill([result[name] for name in moving], symmetric, progress)
     return result
 
 
-def run_single(single: Single, data: Mapping[str, Floats], examples: int, errors: Errors) -> Run:
-    """Execute the tape of one run for every example of a group."""
+def run_single(single: Single, data: Mapping[str, Floats], examples: int, errors: Errors, pairs: int = 0) -> Run:
+    """Execute the tape of one run for every example of a group; by machine code where it pays for so many `pairs`."""
     run = Run(single.tape, (data, data), (examples,), None, errors)
-    run.execute(single.blocks)
+    machine = worth(single.tape, lambda: single.machine, pairs) if single.tape.is_recurrent else None
+    if machine is None or not _by_machine(run, machine):
+        run.execute(single.tape.ordered)
     for key, slots in single.tape.slots.items():
         run.values.setdefault(key, np.zeros((slots.size, examples)))
     return run
+
+
+def _by_machine(run: Run, machine: Machine) -> bool:
+    """Compute all slots of a run by machine code; False where a formula does not settle one."""
+    from tensorprog.evaluate.compiled import judge
+
+    found = machine.single(run.data[0], run.examples[0])
+    if found is None:
+        return False
+    judge(run.errors, machine.expectations, found[1])
+    run.values.update(machine.lowered.split(found[0], run.tape))
+    return True
 
 
 def data_families(limit: Limit, group: Group) -> dict[str, Floats]:

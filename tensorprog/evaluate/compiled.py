@@ -1,7 +1,8 @@
 """Kernels by machine code, strip by strip.
 
 Entries that it leaves in doubt (a formula that cancels, a special case) are computed by arrays, and so are pairs of
-equal examples: their kernel is that at correlation one, which rounding of two computations would miss.
+equal examples where some function has a kink: their kernel is that at correlation one, which rounding of two
+computations would miss by its square root.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 
 from tensorprog.backend.lower import SeedOf
 from tensorprog.backend.machine import Machine, Strip
-from tensorprog.evaluate.pairs import Floats, Interpreted, Ints, Pairs
+from tensorprog.evaluate.pairs import Errors, Floats, Interpreted, Ints, Pairs
+from tensorprog.symbolic.expectation import Expected
 from tensorprog.tape.gram import Gram, equal_pairs, fingerprints, gram_of, numbered
 
 STRIP = 1 << 24
@@ -37,15 +39,19 @@ class Compiled:
         grams = self._grams(mirrored, all(k.dtype == np.float32 for k in kernels))
         left, right = (run.examples[0] for run in self.pairs.selves)
         step = self._height(right)
-        doubtful = [self._equal(mirrored)]
+        none = np.zeros(0, dtype=np.int64)
+        doubtful = [(none, none) if self.machine.is_smooth else self._equal(mirrored)]
         for first in range(0, left, step):
             strip = self._strip(grams, first, min(first + step, left), right, mirrored)
             doubt, worst = self.machine.strip(strip, rows, kernels)
-            self._judge(worst)
+            judge(self.pairs.errors, self.machine.expectations, worst)
             if doubt:
                 i, j = np.nonzero(strip.doubt)
                 doubtful.append((i + first, j + strip.start))
             progress(strip.last / left)
+        if mirrored:
+            for kernel, at in zip(kernels, self.machine.shown, strict=True):
+                _symmetrize(kernel, *at.shape)
         i, j = (np.concatenate(x) for x in zip(*doubtful, strict=True))
         self._settle(kernels, i, j, mirrored)
 
@@ -78,12 +84,6 @@ class Compiled:
                 out[:] = products[first:last, start:right]
         return Strip(first, last, start, mirrored, given, np.zeros(shape, dtype=np.uint8))
 
-    def _judge(self, worst: Floats) -> None:
-        """Keep the largest errors."""
-        for e, error in zip(self.machine.expectations, worst, strict=True):
-            known = self.pairs.errors.get(id(e), (e, 0.0))[1]
-            self.pairs.errors[id(e)] = (e, max(known, float(error)))
-
     def _equal(self, mirrored: bool) -> tuple[Ints, Ints]:
         """The pairs of equal examples; of two orders of a pair the first one, where mirrored."""
         left, right = self.pairs.data
@@ -107,6 +107,22 @@ class Compiled:
             for kernel, key in zip(kernels, self.pairs.keys, strict=True):
                 values = arrays.shown(found.get(key), key, (len(rows) + len(context[0]),))[..., : len(rows)]
                 _place(kernel, values, rows, cols, mirrored)
+
+
+def judge(errors: Errors, expectations: Sequence[Expected], worst: Floats) -> None:
+    """Keep the largest errors."""
+    for e, error in zip(expectations, worst, strict=True):
+        known = errors.get(id(e), (e, 0.0))[1]
+        errors[id(e)] = (e, max(known, float(error)))
+
+
+def _symmetrize(kernel: Floats, rows: int, cols: int) -> None:
+    """Make the block of an example with itself symmetric."""
+    if rows * cols > 1:
+        diagonal = np.arange(kernel.shape[0] // rows)
+        whole = kernel.reshape(-1, rows, len(diagonal), cols)
+        block = whole[diagonal, :, diagonal]
+        whole[diagonal, :, diagonal] = (block + block.transpose(0, 2, 1)) / 2
 
 
 def _place(kernel: Floats, values: Floats, i: Ints, j: Ints, mirrored: bool) -> None:

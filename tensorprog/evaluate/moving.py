@@ -52,8 +52,8 @@ def forwards(limit: Limit, moments: Moments, left: Group, right: Group, want: Se
     add_input_tangents(cross, moments)
     keys |= {analytic.derivative(k, INPUTS): tangent(INPUTS, key) for k, key in keys.items()}
     keys = {name: key for name, key in keys.items() if key in cross.slots}
-    sides = (singles[0].ordered(), reaching(singles[1].ordered(), plain))
-    return Moving(cross, reaching(cross.ordered(), keys.values()), *sides, keys)
+    sides = (singles[0].ordered, reaching(singles[1].ordered, plain))
+    return Moving(cross, reaching(cross.ordered, keys.values()), *sides, keys)
 
 
 def backwards(limit: Limit, moments: Moments, left: Group, right: Group, want: Sequence[str]) -> Moving:
@@ -63,12 +63,12 @@ def backwards(limit: Limit, moments: Moments, left: Group, right: Group, want: S
     add_input_tangents(cross, moments)
     collected, single = reverse_cross(cross, keys), reverse_single(singles[0])
     keys = {name: key for name, key in keys.items() if key in cross.slots} | {"collected": COLLECTED}
-    ordered = singles[0].ordered()
+    ordered = singles[0].ordered
     back = [b for b in ordered if b.key[0] == "cotangent"]
     forth = [b for b in ordered if b.key[0] != "cotangent"]
-    second = reaching(forth if singles[0] is singles[1] else singles[1].ordered(), plain)
+    second = reaching(forth if singles[0] is singles[1] else singles[1].ordered, plain)
     return Moving(
-        cross, reaching(cross.ordered(), keys.values()), forth, second, keys, back, collected, single.grams
+        cross, reaching(cross.ordered, keys.values()), forth, second, keys, back, collected, single.grams
     )
 
 

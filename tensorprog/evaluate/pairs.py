@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, final
@@ -25,8 +26,11 @@ Tables = dict[str, float]
 """The errors of kernels that were tabulated (`zonal`), by name."""
 MEMORY = 1 << 30
 """Bytes that the slots of one block take at most, whatever is allowed."""
-WORTH = {True: 1 << 22, False: 1 << 26}
-"""Slots of all pairs from which machine code pays: where it is on disk, and where it has to be made."""
+WORTH = {"loaded": 1 << 20, "kept": 1 << 22, "made": 1 << 26}
+"""Slots of all pairs from which machine code pays: where numba is loaded and the code on disk, where numba has to be
+loaded, and where the code has to be made."""
+STEP = 1 << 12
+"""The slots that take arrays as long as a step of a recurrence takes them at least."""
 TABULATED = {True: 1 << 16, False: 1 << 20}
 """The same for tables, in pairs of examples."""
 
@@ -36,11 +40,12 @@ TABULATED = {True: 1 << 16, False: 1 << 20}
 class Pairs:
     """What computes the kernels between two groups on their examples.
 
-    `seeds[name]` [numbers, I, J] are numbers that come with every pair.
+    `blocks` are those of the tape in order, which machine code does not need; `seeds[name]` [numbers, I, J] are numbers
+    that come with every pair.
     """
 
     tape: Tape
-    blocks: Sequence[Block]
+    blocks: Callable[[], Sequence[Block]]
     keys: tuple[Key, ...]
     data: tuple[Mapping[str, Floats], Mapping[str, Floats]]
     selves: tuple[Run, Run]
@@ -58,13 +63,19 @@ class Evaluator(Protocol):
 
 def evaluator(pairs: Pairs, machine_code: Callable[[], Machine | None], count: int) -> Evaluator:
     """Machine code where it pays, for so many pairs of examples, and the formulas allow it."""
-    entries = pairs.tape.count * count
-    machine = machine_code() if entries >= WORTH[True] else None
-    if machine is None or entries < WORTH[machine.is_built]:
+    machine = worth(pairs.tape, machine_code, count)
+    if machine is None:
         return Interpreted(pairs)
     from tensorprog.evaluate.compiled import Compiled
 
     return Compiled(pairs, machine)
+
+
+def worth(tape: Tape, machine_code: Callable[[], Machine | None], count: int) -> Machine | None:
+    """The machine code of a tape, if it pays for so many pairs of examples."""
+    entries = tape.count * (max(count, STEP) if tape.is_recurrent else count)
+    machine = machine_code() if entries >= WORTH["loaded" if "numba" in sys.modules else "kept"] else None
+    return machine if machine is not None and (machine.is_built or entries >= WORTH["made"]) else None
 
 
 def machine_code(tape: Tape, keys: Sequence[Key]) -> Machine | None:
@@ -73,6 +84,16 @@ def machine_code(tape: Tape, keys: Sequence[Key]) -> Machine | None:
 
     try:
         return compiled(tape, keys)
+    except NotTraceable:
+        return None
+
+
+def single_code(tape: Tape) -> Machine | None:
+    """The same of the tape of one run, all of its slots."""
+    from tensorprog.backend.machine import compiled_single
+
+    try:
+        return compiled_single(tape)
     except NotTraceable:
         return None
 
@@ -87,7 +108,7 @@ class Interpreted:
     @property
     def side(self) -> int:
         """The largest block, in examples of a side; one where pairs are integrated by themselves in any case."""
-        if any(isinstance(b, Forms) for b in self.pairs.blocks):
+        if any(isinstance(b, Forms) for b in self.pairs.tape.blocks):
             return 1
         memory = min(self.pairs.memory, MEMORY) / (8 * max(1, self.pairs.tape.count))
         return int(max(1, min(512, np.sqrt(memory))))
@@ -130,12 +151,13 @@ class Interpreted:
 
     def _values(self, i: Ints, j: Ints, examples: tuple[int, ...]) -> dict[Key, Floats]:
         p = self.pairs
-        data = _cut(p.data[0], i), _cut(p.data[1], j)
+        cut = _cut(p.data[0], i)
+        data = cut, cut if p.data[0] is p.data[1] and np.array_equal(i, j) else _cut(p.data[1], j)
         selves = part_of(p.selves[0], i), part_of(p.selves[1], j)
         at = (i[:, None], j) if len(examples) == 2 else (i, j)
         seeds = {name: numbers[:, *at] for name, numbers in p.seeds.items()}
         run = Run(p.tape, data, examples, selves, p.errors, seeds)
-        run.execute(p.blocks, p.keys)
+        run.execute(p.blocks(), p.keys)
         return run.values
 
 

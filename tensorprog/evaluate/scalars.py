@@ -42,6 +42,6 @@ def _deterministic(limit: Limit, data: Dataset) -> Floats:
         axes = limit.program.var(limit.output_var).axes
         key, slots = tape.scalar(limit.output_var, np.arange(count(axes, g.sizes)))
         tape.build()
-        run = analytic.run_single(analytic.Single(tape, tape.ordered()), analytic.data_families(limit, g), len(g), {})
+        run = analytic.run_single(analytic.Single(tape), analytic.data_families(limit, g), len(g), {})
         parts.update(zip(g.rows.tolist(), run.values[key][slots].T, strict=True))
     return np.concatenate([parts[k] for k in sorted(parts)])

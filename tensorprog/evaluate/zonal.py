@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tensorprog.backend.cosine import Table, is_ready, mirror, tabulate
 from tensorprog.backend.machine import workers
 from tensorprog.evaluate.pairs import TABULATED, Pairs, Tables, part_of
-from tensorprog.tape.blocks import Block, DataGram
+from tensorprog.tape.blocks import DataGram
 from tensorprog.tape.degrees import NONE, Inhomogeneous, degrees
 from tensorprog.tape.execute import Run
 from tensorprog.tape.gram import row_products, twins
@@ -90,21 +90,19 @@ def _normalized(vectors: Floats) -> Floats:
     return unit
 
 
-def zonal(  # noqa: PLR0913
-    pairs: Pairs, single: Sequence[Block], known: list[Known], names: tuple[str, ...], tables: Tables, count: int
-) -> Zonal | None:
+def zonal(pairs: Pairs, known: list[Known], names: tuple[str, ...], tables: Tables, count: int) -> Zonal | None:
     """The reduction of the kernels `names` between two groups, where it applies and pays for so many pairs of examples.
 
-    `single` are the blocks of the tape of one run; tables that were made are in `known`; the errors go into `tables`.
+    Tables that were made are in `known`; the errors go into `tables`.
     """
-    found = _found(pairs, single, known, count)
+    found = _found(pairs, known, count)
     if found is not None:
         for name, error in zip(names, found.errors().tolist(), strict=True):
             tables[name] = max(tables.get(name, 0.0), error)
     return found
 
 
-def _found(pairs: Pairs, single: Sequence[Block], known: list[Known], count: int) -> Zonal | None:
+def _found(pairs: Pairs, known: list[Known], count: int) -> Zonal | None:
     block = _only_product(pairs)
     if block is None or count < TABULATED[is_ready()]:
         return None
@@ -117,17 +115,17 @@ def _found(pairs: Pairs, single: Sequence[Block], known: list[Known], count: int
         scale = [np.ones((len(pairs.keys), len(n))) for n in norms]
         table = _table(pairs, block, part_of(pairs.selves[0], np.zeros(1, dtype=np.int64)), float(norms[0][0]), known)
     else:
-        powers = _powers(pairs, single)
+        powers = _powers(pairs)
         if powers is None:
             return None
         scale = [n ** (p[:, None] / 2) for n, p in zip(norms, powers, strict=True)]
-        table = _table(pairs, block, _unit(pairs, block, single), 1.0, known)
+        table = _table(pairs, block, _unit(pairs, block), 1.0, known)
     return None if table is None else Zonal(table, (x, y), (scale[0], scale[1]))
 
 
 def _only_product(pairs: Pairs) -> DataGram | None:
     """The block of the one inner product of data that a cross tape reads; kernels must be numbers."""
-    found = [b for b in pairs.blocks if isinstance(b, DataGram)]
+    found = [b for b in pairs.tape.blocks if isinstance(b, DataGram)]
     numbers = all(pairs.tape.slots[k].rows == pairs.tape.slots[k].cols == 1 for k in pairs.keys)
     if len(found) != 1 or not numbers or pairs.selves[0].tape is not pairs.selves[1].tape:
         return None
@@ -150,26 +148,26 @@ def _is_same(values: Floats) -> bool:
     return bool(np.ptp(values) <= SAME * np.abs(values).max(initial=0.0))
 
 
-def _powers(pairs: Pairs, single: Sequence[Block]) -> tuple[Floats, Floats] | None:
+def _powers(pairs: Pairs) -> tuple[Floats, Floats] | None:
     """The powers p, p' of the norms for all kernels; None where they are not homogeneous."""
     if len(_numbers(pairs.selves[0])) > 1:
         return None
     inputs = frozenset(i.name for i in pairs.tape.program.inputs)
     try:
-        own = degrees(single, inputs)
-        found = degrees(pairs.blocks, inputs, (own, own))
+        own = degrees(pairs.selves[0].tape.ordered, inputs)
+        found = degrees(pairs.blocks(), inputs, (own, own))
     except Inhomogeneous:
         return None
     each = np.array([[float(p) for p in found.get(k, NONE)] for k in pairs.keys])
     return each[:, 0], each[:, 1]
 
 
-def _unit(pairs: Pairs, block: DataGram, single: Sequence[Block]) -> Run:
+def _unit(pairs: Pairs, block: DataGram) -> Run:
     """The run of one example of length one."""
     tape = pairs.selves[0].tape
     data = {block.left: _placed(np.ones(1), block.li[0])}
     run = Run(tape, (data, data), (1,), None, pairs.errors)
-    run.execute(single)
+    run.execute(tape.ordered)
     for key, slots in tape.slots.items():
         run.values.setdefault(key, np.zeros((slots.size, 1)))
     return run
@@ -194,7 +192,7 @@ def _on_cosines(pairs: Pairs, block: DataGram, run: Run, norm: float, cosines: F
     )
     own = part_of(run, np.zeros(len(cosines), dtype=np.int64))
     cross = Run(pairs.tape, data, (len(cosines),), (own, own), pairs.errors)
-    cross.execute(pairs.blocks, pairs.keys)
+    cross.execute(pairs.blocks(), pairs.keys)
     zero = np.zeros((1, len(cosines)))
     return np.stack([cross.values.get(k, zero)[pairs.tape.slots[k].at[0]] for k in pairs.keys])
 

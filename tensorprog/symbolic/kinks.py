@@ -7,12 +7,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from tensorprog.ir.expr import Expr, Op, sub
+from tensorprog.ir.expr import Expr, Num, Op, sub
 from tensorprog.ir.functions import FUNCTIONS
 from tensorprog.symbolic.orthant import EPS, Array
 
 Function = Callable[[Array], Array]
 KINKED = frozenset(["abs", "sign", "step", "max", "min", "gt", "ge", "lt", "le"])
+SMOOTH = frozenset(["add", "mul"])
 REACH = 1e6  # how far kinks of forms that are not affine are looked for
 DEGREE = 16
 PANELS = 600
@@ -31,6 +32,17 @@ def kinks(e: Expr, function_of: Callable[[Expr], Function]) -> tuple[float, ...]
         switch = sub(e.args[0], e.args[1]) if len(e.args) == 2 else e.args[0]
         found |= set(_roots(function_of(switch), sorted(found)))
     return tuple(sorted(found))
+
+
+def is_smooth(e: Expr) -> bool:
+    """Whether nothing in an expression jumps or bends, whatever its symbols are; roots of them do."""
+    if not isinstance(e, Op):
+        return True
+    if e.fn == "pow":
+        exponent = e.args[1]
+        return isinstance(exponent, Num) and exponent.value == int(exponent.value) and is_smooth(e.args[0])
+    kinked = e.fn not in SMOOTH and (e.fn not in FUNCTIONS or bool(FUNCTIONS[e.fn].kinks))
+    return not kinked and all(map(is_smooth, e.args))
 
 
 def _roots(f: Function, knots: list[float]) -> list[float]:

@@ -174,7 +174,8 @@ class Run:
                 result[k] = row_products(left[:, i], right[:, j])
             return result
         for k, (i, j) in enumerate(zip(block.li, block.rj, strict=True)):
-            result[k] = gram(left[:, i], right[:, j])
+            x = left[:, i]
+            result[k] = gram(x, x if right is left and i == j else right[:, j])
         return result
 
     def _product(self, block: Product) -> Floats:

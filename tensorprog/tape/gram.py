@@ -114,6 +114,10 @@ def twins(x: Floats, y: Floats) -> tuple[Ints, Ints, Floats]:
     """The rows x[i], y[j] that are equal (1) or opposite (-1), i ascending; x and y may be the same array."""
     left = fingerprints(x)
     prints = left, left if x is y else fingerprints(y)
+    different = left if x is y else np.concatenate(prints)
+    if len(np.unique(different)) == len(different):
+        alone = np.arange(len(x) if x is y else 0)
+        return alone, alone, np.ones(len(alone))
     i, j = equal_pairs(*numbered(prints, lambda side, k: _upright((x, y)[side][k]).tobytes(), x is y))
     signs = np.ones(len(i))
     apart = np.flatnonzero((i != j) | (x is not y))

@@ -13,6 +13,7 @@ A tape knows index structure only; `execute.py` runs it on data.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 
 import numpy as np
@@ -150,8 +151,9 @@ class Tape(Rules):
 
     # ------------------------------------------------------------ order
 
+    @cached_property
     def ordered(self) -> list[Block]:
-        """The blocks cut by levels, in an order in which everything is there when it is read."""
+        """The blocks of a tape that is built, cut by levels: everything is there when it is read."""
         start = self._starts()
         level = self._levels(start)
         ordered: list[tuple[int, int, Block]] = []
@@ -215,6 +217,11 @@ class Tape(Rules):
         if (level < 0).any():
             raise fail("the equations of this program refer to each other in a circle", self.program.span)
         return level
+
+    @cached_property
+    def is_recurrent(self) -> bool:
+        """Whether a key needs itself, so that slots come one after another."""
+        return self._key_levels() is None
 
     def _key_levels(self) -> dict[Key, int] | None:
         """The length of the longest path to every key; None where a key needs itself, as in recurrences."""

@@ -12,12 +12,15 @@ import tensorprog
 from tensorprog.backend import build
 from tensorprog.backend.combine import combined
 from tensorprog.backend.lower import Operand, Sum
-from tensorprog.evaluate import pairs
+from tensorprog.dataset import bind
+from tensorprog.evaluate import analytic, pairs
+from tensorprog.limit.moments import Moments
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CASES: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
     ("mlp", (5,), {}),
     ("mlp", (5,), {"phi": "gelu"}),
+    ("rnn", (15, 3), {}),
     ("rnn_average", (4, 3), {}),
     ("cnn_flatten", (4, 4, 2), {"depth": 2}),
     ("layernorm", (6,), {}),
@@ -28,7 +31,7 @@ CASES: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
 
 def kernels(net: Any, x: Any, worth: int, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Both kernels, compiled from so many slots on."""
-    monkeypatch.setattr(pairs, "WORTH", {True: worth, False: worth})
+    monkeypatch.setattr(pairs, "WORTH", dict.fromkeys(pairs.WORTH, worth))
     return net.kernels(x)
 
 
@@ -62,6 +65,43 @@ def test_groups_of_different_length(monkeypatch: pytest.MonkeyPatch) -> None:
     x = [rng.normal(size=(t, 3)) for t in (4, 2, 4, 2, 4)]
     fast, slow = (kernels(net, x, worth, monkeypatch) for worth in (0, 1 << 60))
     np.testing.assert_allclose(fast.ntk, slow.ntk, rtol=1e-11)
+
+
+KINKED = """
+program kinked():
+    width n = 64
+    input x[T]: [d]
+    weight W: [n, n] ~ N(0, 1 / n)
+    weight U: [n, d] ~ N(0, 1 / d)
+    weight v: [n] ~ N(0, 1 / n)
+    s = zeros(n)
+    for t in T:
+        s = relu(W @ s + U @ x[t])
+    output dot(v, s)
+"""
+
+
+def test_kinked_recurrence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At equal sequences a relu stands at correlation one at every step."""
+    net = tensorprog.load(KINKED)
+    x = np.random.default_rng(6).normal(size=(20, 8, 3))
+    x[4] = x[9]
+    fast, slow = (kernels(net, x, worth, monkeypatch) for worth in (0, 1 << 60))
+    for a, b in ((fast.nngp, slow.nngp), (fast.ntk, slow.ntk)):
+        np.testing.assert_allclose(a, b, rtol=1e-11)
+    np.testing.assert_allclose(fast.ntk[4, 9], fast.ntk[4, 4], rtol=1e-14)
+
+
+@pytest.mark.parametrize("steps", [20, 50])
+def test_one_code_for_all_lengths(steps: int) -> None:
+    """What is compiled for a recurrence does not depend on its length."""
+    limit, sources = tensorprog.load(EXAMPLES / "rnn.tp").limit(), []
+    for length in (30, steps):
+        group = bind(limit.source, np.zeros((2, length, 3))).groups[0]
+        cross = analytic.prepare(limit, Moments(limit), group, group, ("nngp", "ntk"))
+        assert cross.machine is not None and cross.left.machine is not None
+        sources.append((cross.machine.source, cross.left.machine.source))
+    assert sources[0] == sources[1]
 
 
 def test_entries_in_doubt_are_integrated(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,7 @@ def test_float32_keeps_small_angles() -> None:
 @pytest.mark.parametrize("worth", [0, 1 << 60])
 def test_kernels_in_float32(worth: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """By machine code and by arrays: within 1e-6 of the largest entry, also near equal inputs, and symmetric."""
-    monkeypatch.setattr(pairs, "WORTH", {True: worth, False: worth})
+    monkeypatch.setattr(pairs, "WORTH", dict.fromkeys(pairs.WORTH, worth))
     net = tensorprog.load(EXAMPLES / "mlp.tp", sb=0, depth=2)
     x = 3.0 * rows()
     fine, single = net.kernels(x), net.kernels(x, dtype="float32")

@@ -135,7 +135,7 @@ def test_machine_code_computes_the_same(phi, monkeypatch):
     net = tensorprog.load(EXAMPLES / "mlp.tp", phi=phi, depth=1)
     weights = np.random.default_rng(0).standard_normal((4, 4))
     arrays = net.kernel_vjp(X, Y, nngp=weights, ntk=weights)
-    monkeypatch.setattr(pairs, "WORTH", {True: 0, False: 0})
+    monkeypatch.setattr(pairs, "WORTH", dict.fromkeys(pairs.WORTH, 0))
     monkeypatch.setattr(inputs, "MEMORY", 1)
     machine = net.kernel_vjp(X, Y, nngp=weights, ntk=weights)
     for name in ("nngp", "ntk", "x"):

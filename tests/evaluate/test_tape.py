@@ -59,7 +59,7 @@ def test_the_work_on_long_sequences_is_linear():
     for length in (10, 20):
         group = bind(net.program, sequence(length)).groups[0]
         cross = analytic.prepare(net.limit(), Moments(net.limit()), group, group, ("nngp", "ntk"))
-        sizes.append(len(cross.blocks))
+        sizes.append(len(cross.tape.ordered))
     assert sizes[1] < 2.2 * sizes[0]
 
 
@@ -76,7 +76,7 @@ def test_blocks_are_in_order():
     net = tensorprog.load(EXAMPLES / "rnn_average.tp")
     group = bind(net.program, sequence(5)).groups[0]
     cross = analytic.prepare(net.limit(), Moments(net.limit()), group, group, ("nngp", "ntk"))
-    last = {(b.key, int(s)): n for n, b in enumerate(cross.blocks) for s in b.out}
-    for n, block in enumerate(cross.blocks):
+    last = {(b.key, int(s)): n for n, b in enumerate(cross.tape.ordered) for s in b.out}
+    for n, block in enumerate(cross.tape.ordered):
         for key, slots in block.reads(False):
             assert all(last.get((key, int(s)), -1) < n for s in slots if s > 0)
