@@ -13,28 +13,21 @@ the weight at a time.  `gradient_gram` takes whichever is cheaper.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial, reduce
-from typing import final
+from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 
 from tensorprog.finite.dyads import dyad_gram
 from tensorprog.finite.forward import State
 from tensorprog.finite.products import mix, take
-from tensorprog.finite.threads import parallel
-from tensorprog.finite.uses import Entries, Floats, Gather, Pattern, entries_of, pattern_of
+from tensorprog.finite.sums import summed_gram
+from tensorprog.finite.uses import Floats, Gather, Side, entries_of, pattern_of
 from tensorprog.finite.weights import Array
 from tensorprog.ir.program import Use
-from tensorprog.ir.tables import Ints
 
 CHUNK = 1 << 23
 """Numbers held at once."""
-
-PASS = 40
-"""Multiplications in a matrix product that take the time of one number of an array of products."""
-
 
 def gradient_gram(
     uses: Sequence[Use], states: Sequence[State], firsts: Sequence[int], samples: int, chunk: int = CHUNK
@@ -53,65 +46,7 @@ def gradient_gram(
         return _concatenated(sides, samples, chunk)
     if sum(s.pair_cost for s in sides) <= sum(s.sum_cost for s in sides):
         return _paired(sides, samples, chunk)
-    return _summed(sides, samples, chunk)
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Side:
-    """The uses of one weight in one group of examples, in a pattern."""
-
-    entries: Entries
-    pattern: Pattern
-
-    @property
-    def row_family(self) -> Array:
-        """The rows, [elements, examples, n1] (n1 = 1 for a weight that is a number)."""
-        values = self.entries.state.values[self.entries.use.row]
-        return values if values.ndim == 3 else values[:, :, None]
-
-    def col_family(self) -> Array | None:
-        """The columns, [elements, examples, n2]; None stands for the number 1."""
-        return None if self.entries.use.col is None else self.entries.state.values[self.entries.use.col]
-
-    @property
-    def examples(self) -> int:
-        """The examples of the group."""
-        return self.entries.state.group.examples
-
-    @property
-    def single(self) -> bool:
-        """Whether the weight is a vector (or a number) of which every element is met once."""
-        return self.entries.use.col is None and all(len(g.at) == 1 for g in self.pattern.gathers)
-
-    def samples(self, o: int, examples: slice = slice(None)) -> slice:
-        """The numbers of the samples with output element o."""
-        outputs = len(self.pattern.rows)
-        start, stop, _ = examples.indices(self.examples)
-        first = self.entries.first + o
-        return slice(first + start * outputs, first + stop * outputs, outputs)
-
-    @property
-    def dims(self) -> tuple[int, int]:
-        """Rows and columns of the weight."""
-        cols = self.col_family()
-        return self.row_family.shape[-1], 1 if cols is None else cols.shape[-1]
-
-    @property
-    def pair_cost(self) -> float:
-        """Multiplications of the way by pairs, half of them saved by symmetry."""
-        (n1, n2), outputs = self.dims, len(self.pattern.rows)
-        uses = np.array([[len(g.at) * self.examples * (outputs, len(g.cols))[k] for k in (0, 1)]
-                         for g in self.pattern.gathers], dtype=float)
-        return float((uses**2 @ [n1 / 2 + PASS, n2 / 2]).sum())
-
-    @property
-    def sum_cost(self) -> float:
-        """Multiplications of the way by sums."""
-        (n1, n2), (outputs, rows) = self.dims, self.pattern.rows.shape
-        samples = self.examples * outputs
-        numbers = n1 * n2 * len(self.pattern.gathers)
-        return float(numbers * samples * (rows + samples / 2 + PASS))
+    return summed_gram(sides, samples, chunk)
 
 
 # ---------------------------------------------------------------- vectors that are met once
@@ -205,70 +140,3 @@ def _inner(left: Array, right: Array) -> Array:
     b = a if left is right else right.reshape(-1, right.shape[-1])
     products: Array = a @ b.T  # BLAS computes one triangle where b is a
     return products.reshape(*left.shape[:3], *right.shape[:3])
-
-
-# ---------------------------------------------------------------- by sums
-
-
-def _summed(sides: Sequence[Side], samples: int, chunk: int) -> Floats:
-    """Adds up the dyads of every sample, for some columns of some weight elements at a time."""
-    n1, n2 = sides[0].dims
-    gram = np.zeros((samples, samples))
-    elements = sorted({g.element for s in sides for g in s.pattern.gathers})
-    for part, cols in _tiles(elements, n2, max(1, chunk // (samples * n1))):
-        width = len(range(*cols.indices(n2)))
-        gradients = np.zeros((samples, n1, len(part) * width), dtype=sides[0].row_family.dtype)
-        parallel(partial(_add_up, elements=part, cols=cols, gradients=gradients, chunk=chunk // 2), sides)
-        flat = gradients.reshape(samples, -1)
-        gram += flat @ flat.T
-    return gram
-
-
-def _tiles(elements: list[int], n2: int, width: int) -> Iterator[tuple[list[int], slice]]:
-    """Weight elements and columns, at most about `width` columns in all at a time."""
-    if width >= n2:
-        size = width // n2
-        for a in range(0, len(elements), size):
-            yield elements[a : a + size], slice(0, n2)
-        return
-    for k in elements:
-        for a in range(0, n2, width):
-            yield [k], slice(a, min(n2, a + width))
-
-
-def _add_up(s: Side, elements: list[int], cols: slice, gradients: Array, chunk: int) -> None:
-    """gradients[sample] = rows.T @ columns for all samples of a group, a few examples at a time."""
-    mine = [(elements.index(g.element), g) for g in s.pattern.gathers if g.element in elements]
-    rows, width = s.pattern.rows.shape[1], gradients.shape[-1] // len(elements)
-    size = min(s.examples, max(1, chunk // (2 * rows * gradients.shape[-1])))
-    shared = all(len(g.cols) == 1 for _, g in mine)
-    for a in range(0, s.examples, size):
-        examples = slice(a, min(s.examples, a + size))
-        met = np.zeros((examples.stop - a, rows, len(elements), width), dtype=gradients.dtype)
-        for o, of_output in enumerate(s.pattern.rows):
-            if o == 0 or not shared:
-                _fill(met, s, mine, o, examples, cols)
-            left = np.ascontiguousarray(take(s.row_family, of_output)[:, examples].swapaxes(0, 1))
-            np.matmul(left.swapaxes(1, 2), met.reshape(*met.shape[:2], -1), out=gradients[s.samples(o, examples)])
-
-
-def _fill(met: Array, s: Side, mine: Sequence[tuple[int, Gather]], o: int, examples: slice, columns: slice) -> None:
-    """met[:, r, k] = the columns that row r meets under weight element k; what it does not meet stays zero."""
-    family = s.col_family()
-    for k, g in mine:
-        cols = g.cols[min(o, len(g.cols) - 1)]
-        for a, b in _stretches(g.at, cols, g.coef):
-            target = met[:, g.at[a] : g.at[a] + b - a, k].swapaxes(0, 1)
-            if family is None:
-                target[:] = g.coef[a]
-            elif g.coef[a] == 1:
-                target[:] = family[cols[a] : cols[a] + b - a, examples, columns]
-            else:
-                np.multiply(family[cols[a] : cols[a] + b - a, examples, columns], g.coef[a], out=target)
-
-
-def _stretches(at: Ints, cols: Ints, coef: Floats) -> Iterator[tuple[int, int]]:
-    """From where to where both numbers grow by one and the coefficient stays."""
-    cuts = np.flatnonzero((np.diff(at) != 1) | (np.diff(cols) != 1) | (np.diff(coef) != 0)) + 1
-    stops = [0, *cuts.tolist(), len(at)]
-    yield from zip(stops, stops[1:], strict=False)

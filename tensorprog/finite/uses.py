@@ -13,11 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.finite.forward import State, weight_elements
+from tensorprog.finite.weights import Array
 from tensorprog.ir.expr import evaluate
 from tensorprog.ir.program import Use
 from tensorprog.ir.tables import Ints, Table, count, flat_index, grid
 
 Floats = NDArray[np.float64]
+
+PASS = 40
+"""Multiplications in a matrix product that take the time of one number of an array of products."""
 
 
 @final
@@ -64,6 +68,64 @@ class Pattern:
 
     rows: Ints
     gathers: tuple[Gather, ...]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The uses of one weight in one group of examples, in a pattern."""
+
+    entries: Entries
+    pattern: Pattern
+
+    @property
+    def row_family(self) -> Array:
+        """The rows, [elements, examples, n1] (n1 = 1 for a weight that is a number)."""
+        values = self.entries.state.values[self.entries.use.row]
+        return values if values.ndim == 3 else values[:, :, None]
+
+    def col_family(self) -> Array | None:
+        """The columns, [elements, examples, n2]; None stands for the number 1."""
+        return None if self.entries.use.col is None else self.entries.state.values[self.entries.use.col]
+
+    @property
+    def examples(self) -> int:
+        """The examples of the group."""
+        return self.entries.state.group.examples
+
+    @property
+    def single(self) -> bool:
+        """Whether the weight is a vector (or a number) of which every element is met once."""
+        return self.entries.use.col is None and all(len(g.at) == 1 for g in self.pattern.gathers)
+
+    def samples(self, o: int, examples: slice = slice(None)) -> slice:
+        """The numbers of the samples with output element o."""
+        outputs = len(self.pattern.rows)
+        start, stop, _ = examples.indices(self.examples)
+        first = self.entries.first + o
+        return slice(first + start * outputs, first + stop * outputs, outputs)
+
+    @property
+    def dims(self) -> tuple[int, int]:
+        """Rows and columns of the weight."""
+        cols = self.col_family()
+        return self.row_family.shape[-1], 1 if cols is None else cols.shape[-1]
+
+    @property
+    def pair_cost(self) -> float:
+        """Multiplications of the way by pairs, half of them saved by symmetry."""
+        (n1, n2), outputs = self.dims, len(self.pattern.rows)
+        uses = np.array([[len(g.at) * self.examples * (outputs, len(g.cols))[k] for k in (0, 1)]
+                         for g in self.pattern.gathers], dtype=float)
+        return float((uses**2 @ [n1 / 2 + PASS, n2 / 2]).sum())
+
+    @property
+    def sum_cost(self) -> float:
+        """Multiplications of the way by sums."""
+        (n1, n2), outputs = self.dims, len(self.pattern.rows)
+        samples = self.examples * outputs
+        uses = sum(float(np.ptp(g.at)) + 1 for g in self.pattern.gathers)
+        return n1 * n2 * samples * (uses + (samples / 2 + PASS) * len(self.pattern.gathers))
 
 
 def entries_of(use: Use, state: State, first: int) -> Entries:

@@ -1,0 +1,190 @@
+"""Gradients of one weight added up over its uses, for all samples, and the Gram matrix of them.
+
+    d f[o] / d W[k] = sum over uses p of coef[p] row[rows[o, at[p]]] (x) col[cols[o, p]]
+
+is a matrix product of rows with columns.  The columns are laid out in strips, zero where a row meets none, and every
+weight element reads a window of them: taps of a filter that are a row of pixels apart share a strip, which is then
+copied once for all of them.  A few examples at a time, so that strips and rows stay in the cache.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import final
+
+import numpy as np
+
+from tensorprog.finite.products import take
+from tensorprog.finite.threads import parallel
+from tensorprog.finite.uses import Floats, Gather, Side
+from tensorprog.finite.weights import Array
+from tensorprog.ir.tables import Ints
+
+TILE = 1 << 21
+"""Numbers of gradients from which on more are held than a cache of the machine has."""
+
+COLUMNS = 128
+"""Columns of a weight with which a matrix product is about as fast as with more."""
+
+HELD = 1 << 20
+"""Numbers of strips and rows that are held at once."""
+
+GUESSES = 4
+"""Places of a strip at which a window is tried."""
+
+
+def summed_gram(sides: Sequence[Side], samples: int, chunk: int) -> Floats:
+    """Gram matrix of the gradients, [samples, samples], from about `chunk` numbers of them at a time."""
+    n1, n2 = sides[0].dims
+    gram = np.zeros((samples, samples))
+    elements = _elements(sides)
+    tiles = list(_tiles(elements, n2, max(1, min(chunk, TILE) // (samples * n1))))
+    most = max(len(part) * (cols.stop - cols.start) for part, cols in tiles)
+    memory = np.zeros(samples * n1 * most, dtype=sides[0].row_family.dtype)
+    for part, cols in tiles:
+        shape = samples, len(part), n1, cols.stop - cols.start
+        gradients = memory[: math.prod(shape)].reshape(shape)
+        if any(len(s.pattern.gathers) < len(elements) for s in sides):
+            gradients[:] = 0
+        parallel(partial(_add_up, elements=part, cols=cols, gradients=gradients), sides)
+        flat = gradients.reshape(samples, -1)
+        gram += flat @ flat.T
+    return gram
+
+
+def _elements(sides: Sequence[Side]) -> list[int]:
+    """The elements of the weight, those that share a strip one after the other."""
+    met = {g.element for s in sides for g in s.pattern.gathers}
+    windows = _layout(sides[0], tuple(g.element for g in sides[0].pattern.gathers), 0).windows
+    start = {w.element: w.start for w in windows}
+    return sorted(met, key=lambda element: (start.get(element, -1), element))
+
+
+def _tiles(elements: list[int], n2: int, width: int) -> Iterator[tuple[tuple[int, ...], slice]]:
+    """Weight elements and columns, at most about `width` columns in all at a time."""
+    size = min(len(elements), max(1, width // min(n2, COLUMNS)))
+    edges = np.linspace(0, n2, min(n2, -(-n2 * size // width)) + 1).astype(int).tolist()
+    for k in range(0, len(elements), size):
+        for a, b in zip(edges, edges[1:], strict=False):
+            yield tuple(elements[k : k + size]), slice(a, b)
+
+
+def _add_up(s: Side, elements: tuple[int, ...], cols: slice, gradients: Array) -> None:
+    """gradients[sample, element] = rows.T @ columns for all samples of a group."""
+    gathers = [g for g in s.pattern.gathers if g.element in elements]
+    outputs, rows = s.pattern.rows.shape
+    layouts = [_layout(s, tuple(g.element for g in gathers), o) for o in range(len(gathers[0].cols))]
+    length = max(len(layout.cols) for layout in layouts)
+    size = min(s.examples, max(1, HELD // (length * gradients.shape[3] + rows * gradients.shape[2])))
+    strips = np.zeros((size, length, gradients.shape[3]), dtype=gradients.dtype)
+    for a in range(0, s.examples, size):
+        examples = slice(a, min(s.examples, a + size))
+        met = strips[: examples.stop - a]
+        for o in range(outputs):
+            layout = layouts[min(o, len(layouts) - 1)]
+            if o < len(layouts):
+                layout.fill(met, s.col_family(), examples, cols)
+            left = take(s.row_family, s.pattern.rows[o])[:, examples].transpose(1, 2, 0)
+            for w in layout.windows:
+                right = met[:, w.start : w.start + w.length]
+                target = gradients[s.samples(o, examples), elements.index(w.element)]
+                np.matmul(left[:, :, w.row : w.row + w.length], right, out=target)
+
+
+# ---------------------------------------------------------------- strips
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Row `row + k` meets under one weight element what is at `start + k` of the strips, k < length."""
+
+    element: int
+    row: int
+    start: int
+    length: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """All strips, one after the other: coef[k] * col[cols[k]], nothing where `cols` is -1; and who reads what.
+
+    `pieces` (a, b) are the stretches in which columns follow one another and the coefficient stays.
+    """
+
+    cols: Ints
+    coef: Floats
+    windows: tuple[Window, ...]
+    pieces: tuple[tuple[int, int], ...]
+
+    def fill(self, strips: Array, family: Array | None, examples: slice, columns: slice) -> None:
+        """Writes the columns of some examples into `strips` [examples, positions, columns]."""
+        for a, b in self.pieces:
+            target, c = strips[:, a:b].swapaxes(0, 1), self.cols[a]
+            if c < 0:
+                target[:] = 0
+            elif family is None:
+                target[:] = self.coef[a]
+            elif self.coef[a] == 1:
+                target[:] = family[c : c + b - a, examples, columns]
+            else:
+                np.multiply(family[c : c + b - a, examples, columns], self.coef[a], out=target)
+
+
+def _layout(s: Side, elements: tuple[int, ...], o: int) -> Layout:
+    """The strips of these weight elements, for one output element."""
+    def found() -> Layout:
+        return _laid_out([g for g in s.pattern.gathers if g.element in elements], o)
+
+    return s.entries.state.plan.kept(("strips", s.entries.use, elements, o), found)
+
+
+def _laid_out(gathers: Sequence[Gather], o: int) -> Layout:
+    strips: list[tuple[Ints, Floats]] = []
+    places: list[tuple[int, int]] = []
+    for g in gathers:
+        new = _sequence(g, o)
+        for k, strip in enumerate(strips):
+            start = _overlap(strip, new)
+            if start is not None:
+                left = len(strip[0]) - start
+                strips[k] = np.append(strip[0], new[0][left:]), np.append(strip[1], new[1][left:])
+                places.append((k, start))
+                break
+        else:
+            places.append((len(strips), 0))
+            strips.append(new)
+    cols, coef = (np.concatenate([strip[k] for strip in strips]) for k in (0, 1))
+    starts = np.cumsum([0] + [len(strip[0]) for strip in strips])
+    windows = tuple(Window(g.element, int(g.at[0]), int(starts[k]) + start, int(np.ptp(g.at)) + 1)
+                    for g, (k, start) in zip(gathers, places, strict=True))
+    return Layout(cols, coef, windows, tuple(_pieces(cols, coef)))
+
+
+def _sequence(g: Gather, o: int) -> tuple[Ints, Floats]:
+    """What the rows meet, from the first to the last that meets something; column -1 for nothing."""
+    cols, coef = np.full(int(np.ptp(g.at)) + 1, -1), np.zeros(int(np.ptp(g.at)) + 1)
+    cols[g.at - g.at[0]] = g.cols[min(o, len(g.cols) - 1)]
+    coef[g.at - g.at[0]] = g.coef
+    return cols, coef
+
+
+def _overlap(strip: tuple[Ints, Floats], new: tuple[Ints, Floats]) -> int | None:
+    """Where in the strip the new sequence starts, if half of it or more is there already and the strip ends in it."""
+    for start in np.flatnonzero(strip[0] == new[0][0])[:GUESSES].tolist():
+        shared = min(len(new[0]), len(strip[0]) - start)
+        if 2 * shared >= len(new[0]) and all((old[start : start + shared] == add[:shared]).all()
+                                             for old, add in zip(strip, new, strict=True)):
+            return int(start)
+    return None
+
+
+def _pieces(cols: Ints, coef: Floats) -> Iterator[tuple[int, int]]:
+    follows = np.where(cols[:-1] < 0, np.diff(cols) == 0, np.diff(cols) == 1)
+    cuts = np.flatnonzero(~follows | (np.diff(coef) != 0)) + 1
+    stops = [0, *cuts.tolist(), len(cols)]
+    yield from zip(stops, stops[1:], strict=False)
