@@ -18,38 +18,52 @@ from numpy.typing import NDArray
 from tensorprog.backend.build import is_built, load
 
 Floats = NDArray[np.float64]
-DEGREE = 9
-COUNTS = (16, 64)
+DEGREE = 6
+COUNTS = (16, 32, 64, 128)
 """Numbers of intervals that are tried."""
-PROBES = np.array([0.11, 0.29, 0.5, 0.71, 0.94])
-"""Where in every interval the polynomials are compared with the function."""
 NODES = 0.5 - 0.5 * np.cos(np.pi * np.arange(DEGREE + 1) / DEGREE)
 """Where they agree; the ends are among them, so that values at equal and opposite examples are exact."""
+
+PROBES = 0.5 - 0.5 * np.cos(np.pi * (np.arange(1, DEGREE) + 0.5) / DEGREE)
+"""Where in every interval the polynomials are compared with the function: between the nodes, where they are farthest.
+Not between the first two: near cosine 1 the tape itself knows angles to 1e-16 / angle only."""
+RESERVE = 2.0
+"""The errors told are so many times the deviations seen."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Table:
-    """coefficients [sign, interval, power, function]; `errors` are the largest deviations at the probes, and `ends` the
-    values at cosine 1 and -1, [function, 2]."""
+    """coefficients [function, sign, interval, power]; `errors` are bounds from the deviations at the
+    probes, `ends` the values at cosine 1 and -1, [function, 2]."""
 
     coefficients: Floats
     errors: Floats
     ends: Floats
 
-    def write(self, function: int, cosines: Floats, left: Floats, right: Floats, out: Floats) -> None:
-        """out[i, j] = left[i] * right[j] * f(cosines[i, j])"""
-        load(SOURCE).write(self.coefficients[..., function].copy(), cosines, left, right, out)
+    def write(self, part: Part, scale: tuple[Floats, Floats], kernels: tuple[Floats, ...]) -> None:
+        """kernels[f][i, j] = scale[0][f, i] * scale[1][f, j] * f(cosine) for the pairs of a part."""
+        where = part.rows.start, part.first, part.mirrored
+        load(SOURCE).write(self.coefficients, part.cosines, *scale, kernels, *where)
+        if part.mirrored:
+            for kernel in kernels:
+                load(SOURCE).mirror(kernel, part.rows.start, part.rows.stop)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Cosines [rows, columns from `first` on] of some rows; of the diagonal and above where `mirrored`."""
+
+    rows: slice
+    first: int
+    mirrored: bool
+    cosines: Floats
 
 
 def is_ready() -> bool:
     """Whether the machine code is on disk; making it takes a second."""
     return is_built(SOURCE)
-
-
-def mirror(square: Floats, start: int, end: int) -> None:
-    """Below the rows from `start` to `end` of a symmetric matrix, what they have right of them."""
-    load(SOURCE).mirror(square, start, end)
 
 
 def tabulate(function: Callable[[Floats], Floats], tolerance: float) -> Table | None:
@@ -64,13 +78,13 @@ def tabulate(function: Callable[[Floats], Floats], tolerance: float) -> Table | 
         powers = local[..., None] ** np.arange(DEGREE + 1)
         coefficients = np.linalg.solve(powers[:, :, : len(NODES)], np.moveaxis(values[..., : len(NODES)], 0, -1))
         found = np.einsum("skpd,skdf->fskp", powers[:, :, len(NODES) :], coefficients)
-        errors = np.abs(found - values[..., len(NODES) :]).max(axis=(1, 2, 3))
+        errors = RESERVE * np.abs(found - values[..., len(NODES) :]).max(axis=(1, 2, 3))
         if (errors <= tolerance * np.abs(values).max(axis=(1, 2, 3))).all():
-            return Table(np.ascontiguousarray(coefficients), errors, values[:, :, 0, 0])
+            return Table(np.ascontiguousarray(np.moveaxis(coefficients, -1, 0)), errors, values[:, :, 0, 0])
     return None
 
 
-_HORNER = "\n".join(f"            y = y * x + table[k + {n}]" for n in reversed(range(DEGREE)))
+_HORNER = "\n".join(f"                y = y * x + table[k + {n}]" for n in reversed(range(DEGREE)))
 
 SOURCE = f'''"""Piecewise polynomials of a cosine."""
 
@@ -83,29 +97,35 @@ OPTIONS = {{"error_model": "numpy", "nogil": True, "cache": True}}
 
 
 @njit(fastmath={{"contract"}}, **OPTIONS)
-def write(coefficients, cosines, left, right, out):
-    count, cols = coefficients.shape[1], cosines.shape[1]
-    table = coefficients.ravel()
+def write(coefficients, cosines, left, right, outs, start, first, mirrored):
+    count, cols = coefficients.shape[2], cosines.shape[1]
     at, local = np.empty(cols, np.int64), np.empty(cols)
     for i in range(cosines.shape[0]):
-        scale = left[i]
-        for j in range(cols):
+        low = start + i - first if mirrored else 0
+        for j in range(low, cols):
             c = max(-1.0, min(1.0, cosines[i, j]))
             root = math.sqrt(1.0 - abs(c)) * count
             k = min(int(root), count - 1)
             at[j] = (k + (count if c < 0.0 else 0)) * {DEGREE + 1}
             local[j] = 2.0 * (root - k) - 1.0
-        for j in range(cols):
-            k, x = at[j], local[j]
-            y = table[k + {DEGREE}]
+        for f in range(len(outs)):
+            table, row, weights = coefficients[f].ravel(), outs[f][start + i, first:], right[f]
+            scale = left[f, start + i]
+            for j in range(low, cols):
+                k, x = at[j], local[j]
+                y = table[k + {DEGREE}]
 {_HORNER}
-            out[i, j] = y * scale * right[j]
+                row[j] = y * scale * weights[first + j]
 
 
 @njit(**OPTIONS)
 def mirror(square, start, end):
-    for a in range(end, square.shape[1], 32):
-        for i in range(start, end):
-            for j in range(a, min(a + 32, square.shape[1])):
-                square[j, i] = square[i, j]
+    for i in range(start, end):
+        for j in range(i + 1, end):
+            square[j, i] = square[i, j]
+    for a in range(start, end, 8):  # squares of lines of the cache
+        for b in range(end, square.shape[1], 8):
+            for j in range(b, min(b + 8, square.shape[1])):
+                for i in range(a, min(a + 8, end)):
+                    square[j, i] = square[i, j]
 '''

@@ -22,7 +22,7 @@ NEAR = 0.98
 MANY = 64
 """Where more than one of so many products is, all of them are."""
 CACHED = 16
-"""Rows of products that are looked at together, while they are in the cache."""
+"""Rows that are looked at together, while they are in the cache."""
 SHORT = 8
 """Sums of so few products differ by less than the tolerance of the covariance determinant, in whatever order."""
 
@@ -103,6 +103,12 @@ def gram_of(x: Floats, y: Floats, coarse: bool = False) -> Gram:
     return Gram(x, y, i, j, signs * row_products(x, x)[i], _coarse(x, y) if coarse else None)
 
 
+def cosines_of(x: Floats, y: Floats, coarse: bool = False) -> Gram:
+    """The inner products of rows of length one, which are 1 and -1 where these are equal or opposite."""
+    i, j, signs = twins(x, y)
+    return Gram(x, y, i, j, signs, _coarse(x, y) if coarse else None)
+
+
 def gram(x: Floats, y: Floats) -> Floats:
     """<x[i], y[j]> of arrays [N, d] and [M, d]: [N, M]."""
     products = np.empty((len(x), len(y)))
@@ -142,7 +148,10 @@ def _upright(row: Floats) -> Floats:
 def fingerprints(x: Floats) -> Floats:
     """A number for every row of [N, d], equal where rows are equal or opposite, and hardly ever elsewhere."""
     weights = 1.0 + np.modf(GOLDEN * np.arange(x.shape[1]))[0]
-    prints: Floats = np.einsum("kd,d->k", np.abs(np.ascontiguousarray(x)), weights)
+    prints = np.empty(len(x))
+    for start in range(0, len(x), CACHED):
+        part = slice(start, start + CACHED)
+        prints[part] = np.einsum("kd,d->k", np.abs(np.ascontiguousarray(x[part])), weights)
     return prints
 
 
