@@ -128,8 +128,9 @@ class Prepared:
             return None
         key, pairs = _sizes(left, right), max(self.pairs, len(left) * len(right))
         if key not in self._grids:
-            while len(self._grids) >= GRIDS:
-                self._grids.pop(next(iter(self._grids)))
+            kept = [k for k, found in self._grids.items() if found is not None]
+            for k in kept[: len(kept) + 1 - GRIDS]:
+                self._grids.pop(k)
             self._grids[key] = grid.grid(self.limit, self.moments, (left.sizes, right.sizes), self.want, pairs)
         return self._grids[key]
 

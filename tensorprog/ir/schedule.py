@@ -18,6 +18,10 @@ from tensorprog.ir.program import Data, Inner, Instr, Linear, MatMul, MaxOver, P
 from tensorprog.ir.tables import Ints, Sizes, count, distinct, map_table, read_table, shape
 
 
+FEW = 16
+"""Nodes of a level up to which they are visited one by one."""
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -185,14 +189,33 @@ def levels(size: int, edges: list[tuple[Ints, Ints]]) -> Ints:
     missing = np.bincount(target, minlength=size)
     level = np.full(size, -1, dtype=np.int64)
     frontier, depth = np.flatnonzero(missing == 0), 0
+    single = memoryview(start), memoryview(start + outgoing), memoryview(target), memoryview(missing)
     while len(frontier):
         level[frontier] = depth
+        depth += 1
+        if len(frontier) <= FEW:
+            frontier = np.array(_released(frontier.tolist(), *single), dtype=np.int64)
+            continue
         counts = outgoing[frontier]
         reached = target[np.repeat(start[frontier] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())]
         np.subtract.at(missing, reached, 1)
         candidates = distinct(reached, size)
-        frontier, depth = candidates[missing[candidates] == 0], depth + 1
+        frontier = candidates[missing[candidates] == 0]
     return level
+
+
+def _released(
+    nodes: list[int], start: memoryview, end: memoryview, target: memoryview, missing: memoryview
+) -> list[int]:
+    """The nodes of which nothing but `nodes` was missing; their edges are target[start:end]."""
+    found = []
+    for node in nodes:
+        for k in range(start[node], end[node]):
+            reached = target[k]
+            missing[reached] -= 1
+            if missing[reached] == 0:
+                found.append(reached)
+    return found
 
 
 def check_assigned(group: list[Instr], program: Program, sizes: Sizes) -> None:

@@ -23,6 +23,8 @@ from tensorprog.tape.shared import Taps, taps_of
 from tensorprog.tape.support import Supports
 
 MAX_PAIRS = 1 << 26
+Line = tuple[Ints, Ints, tuple[int, int] | None]
+"""Index pairs of a key that were expanded last, and how far they are from those before."""
 
 
 @final
@@ -77,6 +79,7 @@ class Asking:
         self.terms: list[tuple[int, ...]] = []
         self.ensembles: dict[Key, Ensemble] = {}
         self.waiting: list[tuple[Key, Ints, Ints]] = []
+        self.lines: dict[Key, Line] = {}
         self._taps: dict[tuple[str, int], Taps] = {}
         self.supports = Supports(moments, sizes, self.taps, moments.vanishes)
 

@@ -29,6 +29,7 @@ from tensorprog.limit.analyse import TrainedWeight
 from tensorprog.limit.moments import Product as ProductEquation
 from tensorprog.limit.moments import Side
 from tensorprog.limit.uses import twin
+from tensorprog.tape.asking import Line
 from tensorprog.tape.blocks import Block, Factor, Key, Mix, Product, SumOfProducts, merged, part
 from tensorprog.tape.rules import Rules
 from tensorprog.tape.shared import meeting, use_taps
@@ -41,8 +42,30 @@ class Tape(Rules):
         """Expand what was asked for until nothing is missing."""
         while self.waiting:
             key, li, rj = self.waiting.pop(0)
+            self._foresee(key, li, rj)
             own = self.slots[key].at[li * self.slots[key].cols + rj]
             getattr(self, f"_expand_{key[0]}")(key, own, li, rj)
+
+    def _foresee(self, key: Key, li: Ints, rj: Ints) -> None:
+        """Ask at once for all index pairs on the line along which a recurrence moves: the same displacement twice."""
+        before = self.lines.get(key)
+        step = _displacement(before, li, rj)
+        self.lines[key] = li, rj, step
+        if before is None or step is None or step != before[2]:
+            return
+        number = min(_steps(at, d, size) for at, d, size in zip((li, rj), step, self._shape(key), strict=True))
+        ahead = np.arange(1, number + 1)[:, None]
+        li, rj = ((at + d * ahead).ravel() for at, d in zip((li, rj), step, strict=True))
+        match key:
+            case ("moment", u, v):
+                self.moment(u, v, li, rj)
+            case ("mean", u):
+                self.mean(u, li)
+            case ("scalar", s):
+                self.scalar(s, li)
+
+    def _shape(self, key: Key) -> tuple[int, int]:
+        return self.slots[key].rows, self.slots[key].cols
 
     @property
     def count(self) -> int:
@@ -180,8 +203,10 @@ class Tape(Rules):
         out, reads = self._contributions(start)
         depth = self._levels(start)[out]
         order = np.argsort(depth, kind="stable")
-        for rows in np.split(order, np.flatnonzero(np.diff(depth[order])) + 1):
-            alive[out[rows[alive[reads[rows]].all(axis=1)]]] = True
+        out, reads = out[order], reads[order]
+        first = np.flatnonzero(np.diff(depth[order], prepend=-1)).tolist()
+        for lo, hi in zip(first, [*first, len(order)][1:], strict=True):
+            alive[out[lo:hi][alive[reads[lo:hi]].all(axis=1)]] = True
         found = {key: alive[start[key] + np.arange(s.size)] for key, s in self.slots.items()}
         return {key: (s.at > 0) & ~found[key][s.at] for key, s in self.slots.items() if not found[key][1:].all()}
 
@@ -236,3 +261,18 @@ class Tape(Rules):
         for key in order:
             level[key] = max((level[k] + 1 for k in needs[key]), default=0)
         return level
+
+
+def _displacement(before: Line | None, li: Ints, rj: Ints) -> tuple[int, int] | None:
+    """By how much index pairs are displaced from those before; None if not all by the same, or not at all."""
+    if before is None or len(before[0]) != len(li):
+        return None
+    steps = {*zip((li - before[0]).tolist(), (rj - before[1]).tolist(), strict=True)} - {(0, 0)}
+    return steps.pop() if len(steps) == 1 else None
+
+
+def _steps(at: Ints, step: int, size: int) -> int:
+    """How often indices may be displaced by `step` before one leaves the range."""
+    if step == 0:
+        return size
+    return int(at.min()) // -step if step < 0 else (size - 1 - int(at.max())) // step
