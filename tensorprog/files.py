@@ -1,4 +1,4 @@
-"""Output files that are complete or not there at all."""
+"""Output files that are complete or not there at all, and the folder of what is kept between processes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tensorprog.errors import fail
+
+
+def cache_folder() -> Path:
+    """What is kept between processes: $TENSORPROG_CACHE, else tensorprog in the user's cache folder."""
+    chosen = os.environ.get("TENSORPROG_CACHE")
+    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tensorprog"
 
 
 @contextmanager

@@ -14,15 +14,14 @@ from types import ModuleType
 import numba
 
 from tensorprog.backend import access, special
+from tensorprog.files import cache_folder
 
 _built: set[str] = set()
 
 
 def folder() -> Path:
-    """Where compiled modules are kept: $TENSORPROG_CACHE, else the user's cache folder."""
-    chosen = os.environ.get("TENSORPROG_CACHE")
-    base = Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tensorprog"
-    return base / "modules"
+    """Where compiled modules are kept."""
+    return cache_folder() / "modules"
 
 
 def load(source: str) -> ModuleType:

@@ -17,7 +17,6 @@ from tensorprog.errors import fail
 from tensorprog.ir.program import Data, Inner, Instr, Linear, MatMul, MaxOver, Pointwise, Program, operands
 from tensorprog.ir.tables import Ints, Sizes, count, distinct, map_table, read_table, shape
 
-
 FEW = 16
 """Nodes of a level up to which they are visited one by one."""
 
@@ -189,7 +188,7 @@ def levels(size: int, edges: list[tuple[Ints, Ints]]) -> Ints:
     missing = np.bincount(target, minlength=size)
     level = np.full(size, -1, dtype=np.int64)
     frontier, depth = np.flatnonzero(missing == 0), 0
-    single = memoryview(start), memoryview(start + outgoing), memoryview(target), memoryview(missing)
+    single = start.data, (start + outgoing).data, target.data, missing.data
     while len(frontier):
         level[frontier] = depth
         depth += 1

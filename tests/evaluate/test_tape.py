@@ -63,6 +63,17 @@ def test_the_work_on_long_sequences_is_linear():
     assert sizes[1] < 2.2 * sizes[0]
 
 
+def test_a_recurrence_is_expanded_as_a_whole():
+    """Equations are expanded as often for long sequences as for short ones."""
+    net = tensorprog.load(EXAMPLES / "rnn_stacked.tp")
+    blocks = []
+    for length in (20, 50):
+        group = bind(net.program, sequence(length)).groups[0]
+        cross = analytic.prepare(net.limit(), Moments(net.limit()), group, group, ("nngp", "ntk"))
+        blocks.append((len(cross.tape.blocks), len(cross.left.tape.blocks)))
+    assert blocks[0] == blocks[1]
+
+
 def test_only_the_wanted_kernel_is_asked_for():
     net = tensorprog.load(EXAMPLES / "mlp.tp")
     group = bind(net.program, np.ones((1, 3))).groups[0]

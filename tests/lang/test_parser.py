@@ -8,6 +8,7 @@ import pytest
 from tensorprog.errors import Source, TensorProgError
 from tensorprog.lang import parse, print_expr
 from tensorprog.lang import syntax as s
+from tensorprog.lang.grammar import grammar
 
 PROGRAMS = sorted((Path(__file__).parent / "programs").glob("*.tp"))
 
@@ -195,3 +196,23 @@ def test_several_mistakes_are_told_together():
     with pytest.raises(TensorProgError) as caught:
         body_of("h = 2x", "g = h", "for t in T", "    h = a b", "output h")
     assert [d.span.line for d in caught.value.diagnostics] == [2, 4, 5]
+
+
+def test_the_parser_is_kept_between_processes(tmp_path, monkeypatch):
+    """What is read from the cache folder parses alike; a damaged file is written anew."""
+    monkeypatch.setenv("TENSORPROG_CACHE", str(tmp_path / "new"))
+    text = PROGRAMS[0].read_text(encoding="utf-8")
+    first = grammar.__wrapped__()
+    kept = tmp_path / "new" / "grammar"
+    for _ in range(3):
+        assert kept.stat().st_size > 10_000
+        again = grammar.__wrapped__()
+        assert list(again.lex(text)) == list(first.lex(text))
+        kept.write_bytes(b"damaged")
+        grammar.__wrapped__()
+
+
+def test_a_folder_that_cannot_be_written_to_keeps_nothing(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TENSORPROG_CACHE", str(tmp_path / "file"))
+    assert list(grammar.__wrapped__().lex("program p:\n"))
