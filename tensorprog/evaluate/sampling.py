@@ -73,8 +73,9 @@ def _sample(problem: Problem, options: Options) -> Sampled:
         effort = split(effort) if problem.random else effort
         return _summary(_runs(problem, effort, options, "sampling"), problem)
     effort = Effort(min(effort.samples, FIRST, problem.longest), effort.replicates)
+    runs: list[Replicate] = []
     while True:
-        runs = _runs(problem, effort, options, f"sampling, {effort}")
+        runs = _runs(problem, effort, options, f"sampling, {effort}", runs)
         found = _summary(runs, problem)
         error = found.relative_error()
         if error <= options.accuracy:
@@ -82,12 +83,16 @@ def _sample(problem: Problem, options: Options) -> Sampled:
         if effort.work >= MOST:
             note = f"the accuracy {options.accuracy:g} is not reached: {error:.1e} after {effort}"
             return replace(found, notes=(note,))
-        effort = effort.grown(error / options.accuracy, problem.random, problem.longest)
+        grown = effort.grown(error / options.accuracy, problem.random, problem.longest)
+        runs = runs if grown.samples == effort.samples else []
+        effort = grown
 
 
-def _runs(problem: Problem, effort: Effort, options: Options, message: str) -> list[Replicate]:
-    """Independent replicates; one is enough where nothing is drawn."""
-    runs: list[Replicate] = []
+def _runs(
+    problem: Problem, effort: Effort, options: Options, message: str, known: Sequence[Replicate] = ()
+) -> list[Replicate]:
+    """Independent replicates, of which the first are known; one is enough where nothing is drawn."""
+    runs = list(known)
     plans = problem.plans(effort.samples)
     while len(runs) < (1 if problem.exact else effort.replicates):
         try:
@@ -112,7 +117,7 @@ def _summary(runs: Sequence[Replicate], problem: Problem) -> Sampled:
     worst: dict[int, tuple[Expectation, float]] = {}
     for expectation, error in (pair for r in runs for pair in r.integrated):
         worst[id(expectation)] = expectation, max(error, worst.get(id(expectation), (expectation, 0.0))[1])
-    drawn = tuple(sorted({weight for weight, _ in problem.split.drawn}))
+    drawn = tuple(sorted({weight for weight, _ in problem.split.every_drawn}))
     return Sampled(
         means.get("nngp"), errors.get("nngp"), means.get("ntk"), errors.get("ntk"), scalars, drawn,
         tuple(worst.values()),

@@ -18,6 +18,9 @@ Floats = NDArray[np.float64]
 FIRST = 1024
 """Samples of a replicate with which the search for an accuracy begins."""
 
+QUASI = 4 / 3
+"""The power of the error that is missing in which draws are added to replicates: errors fall like draws^(-3/4)."""
+
 MOST = 1 << 22
 """Draws in all at which it ends."""
 
@@ -50,9 +53,11 @@ class Effort:
         into memory.  Where scalars stay random, a replicate is one draw of them: their number counts, and samples grow
         along like its square root, so that the bias stays below the error.
         """
-        factor = min(16, 1 << max(1, math.ceil(math.log2(missing**2))), max(2, MOST // self.work))
+        longer = longest // self.samples if longest > self.samples else 1
+        rate = 2.0 if random or longer == 1 else QUASI
+        factor = min(16, 1 << max(1, math.ceil(rate * math.log2(missing))), max(2, MOST // self.work))
         wanted = 1 << (factor.bit_length() // 2) if random else factor
-        longer = min(wanted, max(1, longest // self.samples))
+        longer = min(wanted, longer)
         return Effort(self.samples * longer, self.replicates * (factor if random else factor // longer))
 
 

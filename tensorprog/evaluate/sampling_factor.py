@@ -30,10 +30,10 @@ QUASI_DIMENSIONS = 1024
 
 
 class Growing:
-    """An array that grows by rows: `values` is [rows, columns]."""
+    """An array that grows by rows: `values` is [rows, *shape]."""
 
-    def __init__(self, columns: int) -> None:
-        self._store: Floats = np.zeros((16, columns))
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._store: Floats = np.empty((16, *shape))
         self._rows = 0
 
     @property
@@ -45,11 +45,19 @@ class Growing:
         """Adds the rows of `block`."""
         rows = self._rows + len(block)
         if rows > len(self._store):
-            store = np.zeros((max(rows, 2 * len(self._store)), self._store.shape[1]))
-            store[: self._rows] = self.values
-            self._store = store
+            self._moved((max(rows, 2 * len(self._store)), *self._store.shape[1:]))
         self._store[self._rows : rows] = block
         self._rows = rows
+
+    def widen(self, shape: tuple[int, ...]) -> None:
+        """Repeats what is there so that rows have this shape."""
+        if shape != self._store.shape[1:]:
+            self._moved((len(self._store), *shape))
+
+    def _moved(self, shape: tuple[int, ...]) -> None:
+        store: Floats = np.empty(shape)
+        store[: self._rows] = self.values
+        self._store = store
 
 
 class Innovations:
@@ -86,7 +94,7 @@ class Factor:
     def __init__(self, samples: int) -> None:
         self.rank = 0
         self.triangle: Floats = np.zeros((0, 0))
-        self.innovations = Growing(samples)
+        self.innovations = Growing((samples,))
 
     def extend(self, own: Floats, cross: Floats, draw: Callable[[int], Floats]) -> tuple[Floats, Ints]:
         """Draws rows with covariance `own` [b, b] among themselves and `cross` [b, rank] with the pivots.

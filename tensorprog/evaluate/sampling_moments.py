@@ -9,7 +9,7 @@ of examples, without computing anything; `widest` is the largest number of coeff
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 
 from tensorprog.evaluate.sampling_factor import Floats, Ints
 from tensorprog.evaluate.sampling_nodes import Nodes, Rows
-from tensorprog.evaluate.sampling_terms import Block, Class, Matrix, NotIntegrable, Terms, U, collected
+from tensorprog.evaluate.sampling_terms import Block, Class, Matrix, NotIntegrable, Pile, Terms, U, classes_of
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import ONE, Expr, Sym
 from tensorprog.limit.parity import Characters, function_characters
@@ -34,13 +34,13 @@ PAIR, QUADRATURE = 4e-7, 2e-4
 class Integrals:
     """The integrated classes of one run: their nodes in every group, the covariances, the error estimates."""
 
-    def __init__(self, examples: Sequence[int], dry: bool) -> None:
-        self.examples, self.dry = examples, dry
+    def __init__(self, examples: Sequence[int], dry: bool, sums: Collection[Class] = ()) -> None:
+        self.examples, self.dry, self.sums = examples, dry, sums
         self.rows: dict[Matrix, Rows] = {}
         self.known: dict[tuple[Class, int], Nodes] = {}
         self.errors: dict[Request, tuple[Expectation, float]] = {}
         self.grams: dict[Hashable, Floats] = {}
-        self.stored: dict[Hashable, Terms] = {}
+        self.stored: dict[Hashable, Pile] = {}
         self.seconds = 0.0
         self.widest = 0
 
@@ -53,7 +53,11 @@ class Integrals:
     # ------------------------------------------------------------ second moments
 
     def moment(self, left: Terms, n: int, g: int, right: Terms, m: int, h: int) -> Floats:
-        """E[Z Z'] of n elements in group g and m elements in group h, [n * examples, m * examples']."""
+        """E[Z Z'] of n elements in group g and m elements in group h, [n * examples, m * examples'].
+
+        Raises NotIntegrable where a member of a sum is needed by itself.
+        """
+        self.whole(left + right)
         self.widest = max(self.widest, sum(b.coef[:, :, 0].size for b in right if b.coef.shape[2] > 1))
         total = np.zeros((n * self.examples[g], m * self.examples[h]))
         for b in right:
@@ -62,13 +66,19 @@ class Integrals:
                     self._add(total, a, g, b, h)
         return total
 
+    def whole(self, terms: Terms) -> None:
+        """Raises NotIntegrable for the classes of which only sums are drawn."""
+        members = classes_of(terms).intersection(self.sums)
+        if members:
+            raise NotIntegrable(members)
+
     def appended(self, old: Hashable, new: Hashable, terms: Terms, more: Terms, shift: int) -> Terms:
         """The terms and more terms at elements from `shift` on, once for all matrices that use the same vectors."""
         if new not in self.stored:
-            self.stored.pop(old, None)
-            moved = tuple(Block(b.shape, b.elem + shift, b.nodes, b.coef) for b in more)
-            self.stored[new] = collected(terms + moved)
-        return self.stored[new]
+            pile = self.stored.pop(old, None) or Pile(terms)
+            pile.add(tuple(Block(b.shape, b.elem + shift, b.nodes, b.coef) for b in more))
+            self.stored[new] = pile
+        return self.stored[new].terms
 
     def shared(self, key: Hashable, compute: Callable[[], Floats]) -> Floats:
         """A matrix of moments that several matrices ask for."""

@@ -79,17 +79,17 @@ class Problem:
     @property
     def exact(self) -> bool:
         """Whether nothing is drawn."""
-        return not (self.random or self.split.drawn)
+        return not (self.random or self.split.every_drawn)
 
     @property
     def longest(self) -> int:
         """Samples of a replicate that fit into memory, a power of two; 1 where no vector is drawn."""
-        if not self.split.drawn:
+        if not self.split.every_drawn:
             return 1
-        plans = self.plans(1)[1]
-        rows = sum(directions(p, g.examples, self.split) for p, g in zip(plans, self.groups, strict=True))
+        plans, roles = self.plans(1)[1], self.limit.roles
+        rows = sum(directions(p, g.examples, self.split, roles) for p, g in zip(plans, self.groups, strict=True))
         rows = max(rows, COPIES * self.widest)
-        return 1 << min(16, max(10, (NUMBERS // max(1, rows)).bit_length() - 1))
+        return 1 << min(17, max(10, (NUMBERS // max(1, rows)).bit_length() - 1))
 
     def draw_also(self, matrices: frozenset[Matrix]) -> None:
         """These cannot be integrated."""
@@ -125,17 +125,22 @@ class Problem:
 
     def _split(self, everything: Split) -> Split:
         """As few drawn matrices as possible, found by dry runs; all of them where that would take too long."""
-        split, plans = Split(frozenset(), {}), self.plans(2)
+        plans = self.plans(2)
+        split, seconds = self._possible(plans, Split(frozenset(), {}))
+        if not (split.every_drawn or self.random):
+            return split
+        plain, longer = self._possible(plans, split.with_drawn(everything.drawn - split.every_drawn))
+        return split if seconds <= WORTH * longer else plain
+
+    def _possible(self, plans: tuple[Sampler, tuple[Plan, ...]], split: Split) -> tuple[Split, float]:
+        """The split with as little more drawn as has to be, and about the seconds of a replicate."""
         while True:
             try:
-                seconds = self._dry(plans, split)
-                break
+                return split, self._dry(plans, split)
             except NotIntegrable as failed:
                 split = split.with_drawn(failed.matrices)
             except Joined as met:
                 split = split.with_joined(met.matrices)
-        worth = not (split.drawn or self.random) or seconds <= WORTH * self._dry(plans, everything)
-        return split if worth else everything
 
     def _dry(self, plans: tuple[Sampler, tuple[Plan, ...]], split: Split) -> float:
         """About the seconds that a replicate takes.  Raises NotIntegrable, Joined."""

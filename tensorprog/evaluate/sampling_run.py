@@ -13,13 +13,14 @@ from tensorprog.evaluate.sampling_inners import Laws, RandomInners, is_fresh, ro
 from tensorprog.evaluate.sampling_moments import Integrals
 from tensorprog.evaluate.sampling_products import Products
 from tensorprog.evaluate.sampling_program import Sampler, leaf_of
+from tensorprog.evaluate.sampling_sums import Sums
 from tensorprog.evaluate.sampling_terms import Class, Matrix, NotIntegrable, classes_of
 from tensorprog.evaluate.sampling_values import Value, Values
 from tensorprog.finite.forward import State
 from tensorprog.finite.plan import Plan
 from tensorprog.finite.products import take
 from tensorprog.ir.expr import evaluate
-from tensorprog.ir.program import Inner, MatMul, Program, operands
+from tensorprog.ir.program import Inner, Linear, MatMul, Program, operands
 from tensorprog.ir.schedule import Step
 from tensorprog.ir.tables import count
 from tensorprog.limit.analyse import Limit
@@ -33,22 +34,34 @@ RANK = 1e-10
 @final
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Which matrices are drawn, and the classes of those that are integrated (a matrix alone when not named)."""
+    """Which matrices are drawn, and the classes of the others (a matrix alone when not named).
+
+    Of the classes in `sums` only sums are needed, which are drawn; the rest is integrated.
+    """
 
     drawn: frozenset[Matrix]
     classes: Mapping[Matrix, Class]
+    sums: frozenset[Class] = frozenset()
 
     def of(self, matrix: Matrix) -> Class:
         """The class of a matrix."""
         return self.classes.get(matrix, frozenset([matrix]))
 
+    @property
+    def every_drawn(self) -> frozenset[Matrix]:
+        """The matrices that are not integrated."""
+        return self.drawn.union(*self.sums)
+
     def with_drawn(self, matrices: frozenset[Matrix]) -> Split:
-        """These are drawn, too."""
-        return Split(self.drawn | matrices, self.classes)
+        """These are not integrated: classes of several are drawn as sums; where that has failed, each by itself."""
+        classes = {self.of(m) for m in matrices}
+        new = frozenset(c for c in classes if len(c) > 1 and c not in self.sums and not c & self.drawn)
+        alone = frozenset[Matrix]().union(*(classes - new))
+        return Split(self.drawn | alone, self.classes, (self.sums | new) - classes.difference(new))
 
     def with_joined(self, matrices: frozenset[Matrix]) -> Split:
         """These are one class."""
-        return Split(self.drawn, {**self.classes, **dict.fromkeys(matrices, matrices)})
+        return Split(self.drawn, {**self.classes, **dict.fromkeys(matrices, matrices)}, self.sums)
 
 
 def matrices_of(program: Program) -> frozenset[Matrix]:
@@ -68,11 +81,12 @@ class Draw:
         seed: Seed, dry: bool = False,
     ) -> None:
         self.limit, self.chosen, self.split, self.samples = limit, chosen, split, samples
-        self.integrals = Integrals([s.group.examples for s in states], dry)
-        self.groups = [Values(g, s, self.integrals, limit.roles) for g, s in enumerate(states)]
+        self.integrals = Integrals([s.group.examples for s in states], dry, split.sums)
         vectors, scalars = seed.spawn(2)
-        expected = sum(directions(s.plan, s.group.examples, split) for s in states)
+        expected = sum(directions(s.plan, s.group.examples, split, limit.roles) for s in states)
         self.innovations = Innovations(samples, expected, vectors)
+        sums = Sums(split.sums, self.integrals, samples, self.innovations.draw)
+        self.groups = [Values(g, s, self.integrals, limit.roles, sums) for g, s in enumerate(states)]
         self.rng = np.random.default_rng(scalars)
         self.products: dict[Matrix, Products] = {}
         self.inners = RandomInners(laws, self.integrals, self.rng)
@@ -164,12 +178,19 @@ class Draw:
         return coefficients[:, sum(sizes[:own]) + j, at].T
 
 
-def directions(plan: Plan, examples: int, split: Split) -> int:
+def directions(plan: Plan, examples: int, split: Split, roles: Mapping[str, str]) -> int:
     """At most so many directions can be new in the Gaussian families of a group that are drawn."""
-    total = 0
+    total, members = 0, set[str]()
     for i in plan.program.instrs:
-        if isinstance(i.op, MatMul) and i.var.dim is not None and (i.op.weight, i.op.transposed) in split.drawn:
-            total += count(i.var.axes, plan.env) * (1 if i.op.operand is None else examples)
+        if isinstance(i.op, MatMul) and i.var.dim is not None:
+            matrix = (i.op.weight, i.op.transposed)
+            if matrix in split.drawn:
+                total += count(i.var.axes, plan.env) * (1 if i.op.operand is None else examples)
+            elif split.of(matrix) in split.sums:
+                members.add(i.var.name)
+    for i in plan.program.instrs:
+        if isinstance(i.op, Linear) and roles[i.var.name] == "G-var" and members.intersection(operands(i.op)):
+            total += count(i.var.axes, plan.env) * examples
     return total
 
 

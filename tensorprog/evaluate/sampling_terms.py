@@ -17,7 +17,7 @@ from typing import TypeVar, final
 
 import numpy as np
 
-from tensorprog.evaluate.sampling_factor import Floats, Ints
+from tensorprog.evaluate.sampling_factor import Floats, Growing, Ints
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import Expr, Sym
 
@@ -147,6 +147,29 @@ def _joined(blocks: Sequence[Block]) -> Block:
     shape = np.broadcast_shapes(*(b.coef.shape[1:] for b in blocks))
     coef = np.concatenate([np.broadcast_to(b.coef, (len(b.elem), *shape)) for b in blocks])
     return Block(blocks[0].shape, elem, nodes, coef)
+
+
+class Pile:
+    """Terms that grow a few at a time, in place: what was there before is seldom copied."""
+
+    def __init__(self, terms: Terms) -> None:
+        self.blocks: dict[Shape, tuple[Ints, Ints, Growing]] = {}
+        self.add(terms)
+
+    @property
+    def terms(self) -> Terms:
+        """All terms so far."""
+        return tuple(Block(shape, elem, nodes, coef.values) for shape, (elem, nodes, coef) in self.blocks.items())
+
+    def add(self, terms: Terms) -> None:
+        """These come last."""
+        for b in terms:
+            if b.shape not in self.blocks:
+                self.blocks[b.shape] = b.elem[:0], b.nodes[:0], Growing(b.coef.shape[1:])
+            elem, nodes, coef = self.blocks[b.shape]
+            coef.widen(np.broadcast_shapes(coef.values.shape[1:], b.coef.shape[1:]))
+            coef.append(b.coef)
+            self.blocks[b.shape] = np.append(elem, b.elem), np.concatenate([nodes, b.nodes]), coef
 
 
 def merged(terms: Terms) -> Terms:

@@ -12,6 +12,7 @@ import numpy as np
 from tensorprog.evaluate.sampling_factor import Floats, Ints
 from tensorprog.evaluate.sampling_moments import Integrals
 from tensorprog.evaluate.sampling_nodes import as_terms
+from tensorprog.evaluate.sampling_sums import Sums
 from tensorprog.evaluate.sampling_terms import (
     Block,
     Joined,
@@ -49,6 +50,7 @@ class Values:
     state: State
     integrals: Integrals
     roles: Mapping[str, str]
+    sums: Sums
     parts: dict[str, list[Block]] = field(default_factory=dict)
 
     def store(self, step: Step, value: Value) -> None:
@@ -108,15 +110,18 @@ class Values:
                 found.append(Block(b.shape, table.target[b.elem], b.nodes, scaled.coef))
         return merged(collected(found))
 
-    def _gaussian(self, step: Step, terms: Terms) -> Terms:
-        """Sums of Gaussian variables of one class become nodes."""
-        if self.roles[step.instr.var.name] != "G-var" or is_node(terms) or not is_gaussian(terms):
+    def _gaussian(self, step: Step, terms: Terms) -> Value:
+        """Sums of Gaussian variables of one class become nodes, or are drawn."""
+        if self.roles[step.instr.var.name] != "G-var" or not is_gaussian(terms):
             return terms
         classes = classes_of(terms)
         if len(classes) > 1:
             raise Joined(classes)
         (of,) = classes
-        return as_terms(self.integrals.nodes(of, self.group).combined(terms, len(step.elements)), of)
+        if is_node(terms) and of not in self.sums.classes:
+            return terms
+        numbers = self.integrals.nodes(of, self.group).combined(terms, len(step.elements))
+        return self.sums.draw(of, self.group, numbers) if of in self.sums.classes else as_terms(numbers, of)
 
 
 class Pointwisely:
@@ -131,6 +136,7 @@ class Pointwisely:
             source = state.plan.elements(step, arg)
             if arg.var in values.parts:
                 self.partial[f"a{k}"] = values.read(arg.var, source)
+                values.integrals.whole(self.partial[f"a{k}"])
             else:
                 known = take(state.value(arg.var), source)
                 self.env[f"a{k}"] = known if known.ndim == 3 else known[:, :, None]

@@ -56,6 +56,34 @@ def random_program(rng: np.random.Generator) -> str:
     return f"program random():\n    width n = 64\n    input x: [d]\n{body}\n    output readout(h)\n"
 
 
+SUMS = """program sums():
+    width n = 64
+    input x[T]: [d]
+    weight W: [n, n] ~ N(0, 1 / n)
+    weight U: [n, d] ~ N(0, 1 / d)
+    weight b: [n] ~ N(0.5, 0.1)
+    weight v: [n] ~ N(0, 1 / n)
+    s = zeros(n)
+    for t in T:
+        u = U @ x[t]
+        s = normcdf(W @ s + u + b) * s + LAST
+    output dot(v, s)
+"""
+
+
+@pytest.mark.parametrize("last", ["erf(W @ s + u + b)", "u"])
+def test_sums_are_drawn_as_one_where_their_members_are_not_needed(last: str, tmp_path: Path) -> None:
+    """The second program needs U x by itself.  Against draws of every family; ragged, and with equal sequences."""
+    path = tmp_path / "sums.tp"
+    path.write_text(SUMS.replace("LAST", last))
+    net, x = tensorprog.load(path), [*SEQUENCES[:2], SEQUENCES[0], SEQUENCES[2][:2]]
+    one, plain = (sampled(net, x, Options(tier=t, samples=2048, replicates=16)) for t in ("auto", "sampling"))
+    for kind in ("nngp", "ntk"):
+        error = np.hypot(getattr(one, f"{kind}_se"), getattr(plain, f"{kind}_se"))
+        assert np.all(np.abs(getattr(one, kind) - getattr(plain, kind)) < 5 * error + 1e-12)
+    np.testing.assert_allclose(one.nngp[0], one.nngp[2], rtol=1e-12)
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_random_programs_agree_with_the_deterministic_tiers(seed: int) -> None:
     """Integrated throughout, the result is exact; drawn throughout, it is within its errors (Student, 15 degrees)."""
