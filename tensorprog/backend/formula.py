@@ -107,6 +107,17 @@ def ordered(values: Sequence[Scalar], known: frozenset[int] = frozenset()) -> li
     return found
 
 
+def is_nonnegative(value: Scalar) -> bool:
+    """Whether it cannot be negative, as far as that can be seen."""
+    if not isinstance(value, Traced):
+        return bool(value >= 0)
+    if value.op in ("mul", "div", "add", "min"):
+        return all(map(is_nonnegative, value.args))
+    if value.op in ("where", "max"):
+        return all(map(is_nonnegative, value.args[1:])) or (value.op == "max" and is_nonnegative(value.args[0]))
+    return value.op in ("sqrt", "abs", "exp", "ndtr")
+
+
 def frontier(values: Sequence[Scalar], inputs: frozenset[str]) -> list[Traced]:
     """The largest parts of a recording that depend on some of the inputs only."""
     found: dict[int, Traced] = {}

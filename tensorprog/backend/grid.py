@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, final
@@ -12,15 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.backend.build import load
-from tensorprog.backend.grid_emit import CHUNK, KINDS, Formulas, module
+from tensorprog.backend.formula import interpreted
+from tensorprog.backend.grid_emit import CHUNK, COLUMNS, KINDS, RUN, Formulas, module
 from tensorprog.backend.grid_forward import folded, forward, ordered_by_key
-from tensorprog.backend.grid_known import Known, formulas_of, kinds_of, known_of, settled
+from tensorprog.backend.grid_known import Known, formulas_of, kinds_of, known_of, settled, single_point
 from tensorprog.backend.grid_ops import operations
 from tensorprog.backend.grid_points import Point, pointwise
 from tensorprog.backend.grid_stages import staged
 from tensorprog.backend.grid_tables import Kind, StageTables, Tables, tables
 from tensorprog.ir.tables import Ints
 from tensorprog.symbolic.expectation import Expectation
+from tensorprog.symbolic.moments import Moments
 from tensorprog.tape.blocks import Key
 from tensorprog.tape.product import ProductTapes
 from tensorprog.tape.product_run import ProductRun
@@ -38,13 +40,15 @@ NTK: Key = ("ntk",)
 @final
 @dataclass(frozen=True)
 class GridMachine:
-    """A compiled product tape; `kind` is the number of the function of every pointwise operation."""
+    """A compiled product tape; `kind` is the number of the function of every pointwise operation, `singles` are numbers
+    and formulas of expectations by themselves, by their ids."""
 
     tapes: ProductTapes
     names: tuple[str, str]
     points: tuple[Point, ...]
     formulas: tuple[Formulas, ...]
     kind: tuple[int, ...]
+    singles: Mapping[int, tuple[int, Formulas]]
     tables: Tables
     source: str
 
@@ -84,6 +88,31 @@ class GridMachine:
             list(pool.map(work, range(min(workers(), len(cuts)))))
         return values, worst
 
+    def evaluate(self, e: Expectation, moments: Moments) -> tuple[Floats, Floats]:
+        """The values and errors of an expectation on arrays, by the formulas of the machine to the last bit."""
+        if id(e) not in self.singles or moments.sizes != (1, 1) or np.any(moments.mean_l) or np.any(moments.mean_r):
+            return e.evaluate(moments, {})
+        covs = moments.cov_ll[0, 0], moments.cov_rr[0, 0], moments.cov_lr[0, 0]
+        left, right, cross = (np.ascontiguousarray(x).reshape(-1) for x in np.broadcast_arrays(*covs))
+        number, f = self.singles[id(e)]
+        rows = [
+            np.concatenate([np.zeros(0), *interpreted(nodes, {name: second})])
+            for nodes, name, second in ((f.left, "s00", left), (f.right, "s11", right))
+        ]
+        n, slots, worst = len(cross), np.concatenate([cross, np.zeros_like(cross)]), np.zeros(1)
+        doubts, scratch = np.zeros((n + 1, 2), dtype=np.int64), np.zeros((2, STREAMS * CHUNK))
+        entry = np.zeros((1, COLUMNS), dtype=np.int64)
+        entry[0, RUN] = n
+        function = getattr(load(self.source), f"point{number}")
+        known = *rows, worst, doubts, n, 0, 0, 0, 0, 0, n, n, 0
+        count = function(slots, 1, *scratch, *known, entry, 0, 1, entry, 0, 1, 0, 0)
+        values, errors = slots[n:], np.full(n, worst[0])
+        at = doubts[:count, 1]
+        if count:
+            mean, part = np.zeros((1, count)), (left[at][None, None], right[at][None, None], cross[at][None, None])
+            values[at], errors[at] = e.evaluate(Moments(mean, part[0], mean, part[1], part[2]), {})
+        return values.reshape(covs[2].shape), errors.reshape(covs[2].shape)
+
     def code(self, kind: Kind) -> int:
         """The number of a function."""
         return KINDS.index(kind) if isinstance(kind, str) else len(KINDS) + self.kind[kind]
@@ -98,7 +127,7 @@ class _Space:
         self.slots = np.zeros((machine.tables.rows, tile))
         self.line = np.zeros(machine.tables.width * tile)
         self.scratch = np.zeros(STREAMS * CHUNK), np.zeros(STREAMS * CHUNK)
-        self.rows = tuple(np.zeros((len(k.rows), tile)) for k in known)
+        self.rows = tuple(np.zeros((k.rows.shape[1], tile)) for k in known)
         self.worst = np.zeros(len(machine.expectations))
         self.code: Any = load(machine.source)
         self.stages = [(s, *self._arrays(s)) for s in machine.tables.stages]
@@ -183,9 +212,12 @@ def compiled(tapes: ProductTapes) -> GridMachine:
     ops = ordered_by_key(folded(ops, sizes, keys), keys)
     ops, points = pointwise(ops, lowered.expected, sizes, keys)
     arrays = tables(ops, sizes, staged(ops, sizes), keys)
-    formulas = tuple(map(formulas_of, points))
+    alone = {id(e): e for x in points for e in x.expectations}
+    formulas = tuple(map(formulas_of, (*points, *map(single_point, alone.values()))))
     kind, kinds = kinds_of(formulas)
-    return GridMachine(tapes, lowered.names, points, formulas, kind, arrays, module(kinds))
+    n = len(points)
+    singles = {i: (k, f) for i, k, f in zip(alone, kind[n:], formulas[n:], strict=True)}
+    return GridMachine(tapes, lowered.names, points, formulas[:n], kind[:n], singles, arrays, module(kinds))
 
 
 def workers() -> int:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import final
 
 from tensorprog.backend.emit import SETTLED, TEMPLATES
-from tensorprog.backend.formula import ordered
+from tensorprog.backend.formula import is_nonnegative, ordered
 from tensorprog.backend.trace import Scalar, Traced
 
 FEW = 4
@@ -47,10 +47,14 @@ FIXED = '''
 
 @njit(**OPTIONS)
 def fetch(M, at, A):
-    """The rows of some examples."""
-    for r in range(M.shape[0]):
-        for p in range(len(at)):
-            A[r * len(at) + p] = M[r, at[p]]
+    """The numbers of some examples, beside each other."""
+    n = len(at)
+    for start in range(0, M.shape[1], 64):
+        end = min(start + 64, M.shape[1])
+        for p in range(n):
+            row = M[at[p]]
+            for r in range(start, end):
+                store(A, r * n + p, load(row, r))
 
 
 @njit(**OPTIONS)
@@ -212,7 +216,7 @@ def point_source(name: str, f: Formulas) -> str:
         lines.append(f"{label} = load(I, {c} * Q + q)")
     for t, node in enumerate(ordered([*f.outs, *f.values, *f.errors], frozenset(names))):
         names[id(node)] = f"t{t}"
-        lines.append(f"t{t} = {TEMPLATES[node.op].format(*(_operand(a, names) for a in node.args))}")
+        lines.append(f"t{t} = {_template(node).format(*(_operand(a, names) for a in node.args))}")
     for t, (value, error) in enumerate(zip(f.values, f.errors, strict=True)):
         lines.append(f"e{t} = {_operand(error, names)}")
         lines.append(f"good{t} = e{t} <= {SETTLED} * abs({_operand(value, names)})")
@@ -256,6 +260,12 @@ def {name}(S, P, I, O, L, R, W, D, {_listed("k", n + slots)}, lb, rb, ls, rs, ln
 {_block([f"W[we + {t}] = max(W[we + {t}], special.number(w{t}))" for t in errors], 4)}
     return doubts
 """
+
+
+def _template(node: Traced) -> str:
+    if node.op == "atan2" and is_nonnegative(node.args[0]):
+        return "special.angle({}, {})"
+    return TEMPLATES[node.op]
 
 
 def _listed(name: str, count: int) -> str:

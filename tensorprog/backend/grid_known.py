@@ -20,12 +20,13 @@ from tensorprog.tape.product_run import ProductRun
 
 Floats = NDArray[np.float64]
 SIDES = (frozenset(["s00"]), frozenset(["s11"]))
+SLOW = frozenset(("sqrt", "div", "exp", "expm1", "log", "sin", "cos", "atan2", "erf", "ndtr"))
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of the examples of one side: `rows` [rows, examples], the data first; of every pointwise operation
+    """What is known of the examples of one side: `rows` [examples, rows], the data first; of every pointwise operation
     with expectations its first row, the shape (n1, n2) of its slots, and the second moments [n1 n2, examples]; the
     dimension of the data and the number of its elements."""
 
@@ -59,7 +60,13 @@ def _known(
         nodes = f.right if s else f.left
         parts += interpreted(nodes, {("s11" if s else "s00"): seconds[n]})
         rows += len(nodes) * len(seconds[n])
-    return Known(np.concatenate(parts), starts, shapes, seconds, x.shape[2], x.shape[1])
+    return Known(np.ascontiguousarray(np.concatenate(parts).T), starts, shapes, seconds, x.shape[2], x.shape[1])
+
+
+def single_point(e: Expectation) -> Point:
+    """An expectation by itself, of whatever second moments."""
+    recorder = Recorder()
+    return Point((e,), None, recorder.input("k0"), (recorder.input("v0"),))
 
 
 def formulas_of(point: Point) -> Formulas:
@@ -74,9 +81,16 @@ def formulas_of(point: Point) -> Formulas:
     values, errors = found[::2], found[1::2]
     inputs: dict[str, Scalar] = {**k, **{f"v{n}": v for n, v in enumerate(values)}}
     outs = substituted(point.outs, inputs, recorder)
-    sides = [tuple(frontier([*outs, *values, *errors], names)) for names in SIDES]
+    sides = [_rows([*outs, *values, *errors], names) for names in SIDES]
     slots = tuple(k[f"k{n}"] for n in range(len(k)))
     return Formulas(tuple(outs), tuple(values), tuple(errors), slots, sides[0], sides[1])
+
+
+def _rows(values: Sequence[Scalar], names: frozenset[str]) -> tuple[Traced, ...]:
+    """What is computed once for every example: roots and quotients, and what else a pair reads."""
+    slow = [n for n in frontier(values, names) if any(x.op in SLOW for x in ordered([n]))]
+    rest = ordered(values, frozenset(map(id, slow)))
+    return (*(n for n in rest if n.op == "input" and n.inputs <= names), *slow)
 
 
 def _inputs(values: Sequence[Scalar]) -> list[str]:

@@ -4,6 +4,7 @@
     x / (a b), 0 if a b = 0    ->  x * (1 / a, 0 if a = 0) * (1 / b, 0 if b = 0)
     sqrt(x a)                  ->  sqrt(x) * sqrt(a)
     sqrt(x if c else y)        ->  sqrt(x) if c else sqrt(y)
+    sqrt(1 / a, 0 if a = 0)    ->  1 / sqrt(a), 0 if sqrt(a) = 0
 
 What belongs to one example is computed once for it (`rows`), so that a pair is left with products.  Roots of a product
 of two negative numbers become undefined, and are left to arrays as everything is that is no number.
@@ -89,6 +90,8 @@ class _Separation:
         return record("where", nonzero, record("div", x, record("where", nonzero, y, 1.0)), 0.0)
 
     def _root(self, x: Scalar) -> Scalar:
+        if isinstance(x, Traced) and x.op == "where" and _is_inverse(x):
+            return self._ratio(1.0, self._root(x.args[0].args[0]))
         if isinstance(x, Traced) and self._side(x) is None:
             if x.op == "where":
                 return self.recorder.record("where", x.args[0], self._root(x.args[1]), self._root(x.args[2]))
@@ -106,3 +109,8 @@ def _is_guarded(node: Traced) -> bool:
         return False
     divisor = quotient.args[1]
     return isinstance(divisor, Traced) and divisor.op == "where" and divisor.args[:2] == (condition, condition.args[0])
+
+
+def _is_inverse(node: Traced) -> bool:
+    """Whether it is 1 / y, and 0 where y = 0."""
+    return _is_guarded(node) and not isinstance(node.args[1].args[0], Traced) and node.args[1].args[0] == 1.0

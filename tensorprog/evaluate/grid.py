@@ -68,8 +68,8 @@ def kernels(  # noqa: PLR0913
 ) -> dict[str, Floats]:
     """The kernels [I * rows, J * cols] between two groups, or of one with itself."""
     tapes, keys = found.tapes, tuple(dict.fromkeys(found.tapes.keys.values()))
-    left = _single(tapes.left, data[0], examples[0], errors)
-    right = left if symmetric else _single(tapes.right, data[1], examples[1], errors)
+    left = _single(found, tapes.left, data[0], examples[0], errors)
+    right = left if symmetric else _single(found, tapes.right, data[1], examples[1], errors)
     i, j = np.triu_indices(examples[0]) if symmetric else tuple(x.ravel() for x in np.indices(examples))
     values, worst = found.machine.run((left, right), (i, j), keys, memory, progress)
     for e, error in zip(found.machine.expectations, worst, strict=True):
@@ -78,9 +78,12 @@ def kernels(  # noqa: PLR0913
     return {n: _placed(values[k], slots[k], (i, j), examples, symmetric) for n, k in tapes.keys.items()}
 
 
-def _single(tape: ProductTape, data: Mapping[str, Floats], examples: int, errors: Errors) -> ProductRun:
-    """The run of every example by itself."""
-    run = ProductRun(tape, (data, data), (np.arange(examples), np.arange(examples)), None, errors)
+def _single(
+    found: Grid, tape: ProductTape, data: Mapping[str, Floats], examples: int, errors: Errors
+) -> ProductRun:
+    """The run of every example by itself; in the same arithmetic, so that equal examples have equal numbers."""
+    at = np.arange(examples)
+    run = ProductRun(tape, (data, data), (at, at), None, errors, evaluate=found.machine.evaluate)
     run.execute()
     return run
 

@@ -241,29 +241,33 @@ class Run:
         """Means and covariances of the arguments, from their moments."""
         sides = ("left", "right")
         means = [[self.placed(sides[s], *m) for m in group.means[s]] for s in (0, 1)]
-        inside = [
-            [
-                [self.placed(sides[s], *slot) - means[s][i] * means[s][j] for j, slot in enumerate(line)]
-                for i, line in enumerate(group.inside[s])
-            ]
-            for s in (0, 1)
-        ]
-        across = [
-            [self.own(*slot) - means[0][i] * means[1][j] for j, slot in enumerate(line)]
-            for i, line in enumerate(group.across)
-        ]
-        k, m = len(means[0]), len(means[1])
-        shape = (entries, *self.examples)
-        return Moments(
-            _stack(means[0], (k,), shape),
-            _stack([x for line in inside[0] for x in line], (k, k), shape),
-            _stack(means[1], (m,), shape),
-            _stack([x for line in inside[1] for x in line], (m, m), shape),
-            _stack([x for line in across for x in line], (k, m), shape),
-        )
+        inside = [[[self.placed(sides[s], *slot) for slot in line] for line in group.inside[s]] for s in (0, 1)]
+        across = [[self.own(*slot) for slot in line] for line in group.across]
+        return covariances(means, inside, across, (entries, *self.examples))
 
 
-def _stack(arrays: list[Floats], front: tuple[int, ...], shape: tuple[int, ...]) -> Floats:
+Square = Sequence[Sequence[Floats]]
+
+
+def covariances(
+    means: Sequence[Sequence[Floats]], inside: Sequence[Square], across: Square, shape: tuple[int, ...]
+) -> Moments:
+    """Means and covariances of arguments from the means and second moments of both sides, and those between them."""
+    own = [
+        [x - means[s][i] * means[s][j] for i, line in enumerate(inside[s]) for j, x in enumerate(line)] for s in (0, 1)
+    ]
+    between = [x - means[0][i] * means[1][j] for i, line in enumerate(across) for j, x in enumerate(line)]
+    k, m = len(means[0]), len(means[1])
+    return Moments(
+        _stack(means[0], (k,), shape),
+        _stack(own[0], (k, k), shape),
+        _stack(means[1], (m,), shape),
+        _stack(own[1], (m, m), shape),
+        _stack(between, (k, m), shape),
+    )
+
+
+def _stack(arrays: Sequence[Floats], front: tuple[int, ...], shape: tuple[int, ...]) -> Floats:
     """Arrays of one broadcast shape under new first axes; marginals stay as small as they are."""
     if not arrays:
         return np.zeros(front + (1,) * len(shape))

@@ -6,7 +6,7 @@ itself to the last digit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -17,10 +17,10 @@ from scipy.sparse import csr_matrix
 from tensorprog.ir import expr as ex
 from tensorprog.ir.tables import Ints
 from tensorprog.limit.moments import Unservable
-from tensorprog.symbolic.expectation import Expected
+from tensorprog.symbolic.expectation import Expectation, Expected
 from tensorprog.symbolic.moments import Moments
 from tensorprog.tape.blocks import Constant, DataGram, GroupValue, Key, Mix, Product, Slot, SumOfProducts
-from tensorprog.tape.execute import UNCERTAIN
+from tensorprog.tape.execute import UNCERTAIN, covariances
 from tensorprog.tape.product import Pair, ProductTape
 
 Floats = NDArray[np.float64]
@@ -32,7 +32,7 @@ class ProductRun:
     """The values of a product tape for pairs of examples, or for the examples of one run.
 
     `data` are the families known from the inputs, [examples, elements, dim], `at` the examples of the pairs on both
-    sides, `runs` the runs behind a cross tape.
+    sides, `runs` the runs behind a cross tape, `evaluate` what computes expectations and their errors.
     """
 
     tape: ProductTape
@@ -41,6 +41,7 @@ class ProductRun:
     runs: tuple[ProductRun, ProductRun] | None = None
     errors: dict[int, tuple[Expected, float]] = field(default_factory=dict)
     values: dict[Key, Floats] = field(default_factory=dict)
+    evaluate: Callable[[Expectation, Moments], tuple[Floats, Floats]] = lambda e, moments: e.evaluate(moments, {})
 
     def execute(self, keep: tuple[Key, ...] | None = None) -> None:
         """Compute all keys; those not in `keep` (None: all) are freed after their last use."""
@@ -97,7 +98,7 @@ class ProductRun:
             return np.ones((1, 1, 1))
         if key == ("zero",):
             return np.zeros((len(i), len(j), 1))
-        return self._whole(where, key)[i][:, j]
+        return _chosen(_chosen(self._whole(where, key), i, 0), j, 1)
 
     # ------------------------------------------------------------ blocks
 
@@ -138,7 +139,7 @@ class ProductRun:
         if a.mean is not None and b.mean is not None:
             return self.own(((a.mean[1], a.mean[2]), (b.mean[1], b.mean[2])), a.mean[0])
         assert a.expectation is not None
-        value, error = a.expectation.evaluate(self._moments(a, b, entries), {})
+        value, error = self.evaluate(a.expectation, self._moments(a, b, entries))
         worst, size = float(np.max(error, initial=0.0)), float(np.max(np.abs(value), initial=0.0))
         if worst > UNCERTAIN * size:
             text = ex.show(ex.mul(a.expectation.request.left, a.expectation.request.right))
@@ -149,35 +150,27 @@ class ProductRun:
 
     def _moments(self, a: GroupValue, b: GroupValue, entries: tuple[int, int]) -> Moments:
         sides = ("left", "right")
-        shape = (*entries, len(self.at[0]))
         means = [
             [self.own((m, n), sides[s]) for m, n in zip(a.means[s], b.means[s], strict=True)] for s in (0, 1)
         ]
         inside = [
             [
-                [self.own(x, sides[s]) - means[s][i] * means[s][j] for j, x in enumerate(zip(*line, strict=True))]
-                for i, line in enumerate(zip(a.inside[s], b.inside[s], strict=True))
+                [self.own(x, sides[s]) for x in zip(*line, strict=True)]
+                for line in zip(a.inside[s], b.inside[s], strict=True)
             ]
             for s in (0, 1)
         ]
         across = [
-            [self.own(x) - means[0][i] * means[1][j] for j, x in enumerate(zip(*line, strict=True))]
-            for i, line in enumerate(zip(a.across, b.across, strict=True))
+            [self.own(x) for x in zip(*line, strict=True)] for line in zip(a.across, b.across, strict=True)
         ]
-        k, m = len(means[0]), len(means[1])
-        return Moments(
-            _stacked(means[0], (k,), shape),
-            _stacked([x for line in inside[0] for x in line], (k, k), shape),
-            _stacked(means[1], (m,), shape),
-            _stacked([x for line in inside[1] for x in line], (m, m), shape),
-            _stacked([x for line in across for x in line], (k, m), shape),
-        )
+        return covariances(means, inside, across, (*entries, len(self.at[0])))
 
 
-def _stacked(arrays: list[Floats], front: tuple[int, ...], shape: tuple[int, ...]) -> Floats:
-    if not arrays:
-        return np.zeros(front + (1,) * len(shape))
-    return np.stack([np.broadcast_to(a, shape) for a in arrays]).reshape(front + shape)
+def _chosen(values: Floats, at: Ints, axis: int) -> Floats:
+    """Slots of an axis; neighbours as a view."""
+    if len(at) and np.array_equal(at, np.arange(at[0], at[0] + len(at))):
+        at = slice(at[0], at[0] + len(at))  # type: ignore[assignment]
+    return values[at] if axis == 0 else values[:, at]
 
 
 def _matrix(out: Ints, slots: Ints, coef: Floats, rows: int, cols: int) -> csr_matrix:
