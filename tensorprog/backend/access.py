@@ -1,6 +1,8 @@
 """Reading and writing arrays at indices that are not negative: loops over neighbours then become vector instructions.
 
-Numba lets indices count from the end, so that it must ask for the sign of each, and LLVM finds no neighbours.
+Numba lets indices count from the end, so that it must ask for the sign of each, and LLVM finds no neighbours.  In a
+loop that writes with `results[0]`, `results[1]`, ... and reads with `given`, nothing that is read is written, and no
+two of them write to the same place: LLVM is told by scopes of aliases, and need not ask at run time.
 """
 
 from __future__ import annotations
@@ -9,6 +11,9 @@ from typing import Any
 
 from numba import types
 from numba.extending import intrinsic
+
+RESULTS = 8
+"""Places that a loop writes to."""
 
 
 def _load(typing_context: Any, array: Any, index: Any) -> Any:
@@ -31,7 +36,39 @@ def _place(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     return builder.gep(array.data, [args[1]])
 
 
+def _given(typing_context: Any, array: Any, index: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = builder.load(_place(context, builder, signature, args))
+        value.set_metadata("noalias", builder.module.add_metadata(_scopes(builder.module)))
+        return value
+
+    return array.dtype(array, types.intp), codegen
+
+
+def _result(number: int) -> Any:
+    def result(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            stored = builder.store(args[2], _place(context, builder, signature, args))
+            scopes = _scopes(builder.module)
+            stored.set_metadata("alias.scope", builder.module.add_metadata([scopes.pop(number)]))
+            stored.set_metadata("noalias", builder.module.add_metadata(scopes))
+            return context.get_dummy_value()
+
+        return types.void(array, types.intp, array.dtype), codegen
+
+    return intrinsic(result)
+
+
+def _scopes(module: Any) -> list[Any]:
+    domain = module.add_metadata(["tensorprog results"])
+    return [module.add_metadata([f"tensorprog result {n}", domain]) for n in range(RESULTS)]
+
+
 load: Any = intrinsic(_load)
 """The element of a contiguous array of one axis, with no check of the index."""
 store: Any = intrinsic(_store)
 """Sets the element of a contiguous array of one axis."""
+given: Any = intrinsic(_given)
+"""As `load`, of what no result is written to."""
+results: tuple[Any, ...] = tuple(map(_result, range(RESULTS)))
+"""As `store`, each to a place of its own."""

@@ -32,8 +32,6 @@ MEMORY = 1 << 31
 """Bytes that the slots of all threads take at most, whatever is allowed."""
 TILE = 8
 """Pairs of examples at a time."""
-STREAMS = 64
-"""Operands of a pointwise operation."""
 NTK: Key = ("ntk",)
 
 
@@ -72,21 +70,20 @@ class GridMachine:
         known = known_of(self.points, self.formulas, runs, self.names)
         cuts = [np.minimum(np.arange(k, k + tile), len(pairs[0]) - 1) for k in range(0, len(pairs[0]), tile)]
         values = {k: np.zeros((int(np.prod(self.tapes.cross.shape(k))), len(pairs[0]))) for k in keys}
-        worst, done, waiting = np.zeros(len(self.expectations)), list[int](), iter(cuts)
+        done, waiting = list[int](), iter(cuts)
+        spaces = [_Space(self, known, tile) for _ in range(min(workers(), len(cuts)))]
 
-        def work(_: int) -> None:
-            space = _Space(self, known, tile)
+        def work(space: _Space) -> None:
             for at in waiting:
                 space.compute((pairs[0][at], pairs[1][at]))
                 for k, value in values.items():
                     value[:, at] = space.whole(k, len(value))
                 done.append(len(at))
                 progress(len(done) / len(cuts))
-            np.maximum(worst, space.worst, out=worst)
 
-        with ThreadPoolExecutor(min(workers(), len(cuts))) as pool:
-            list(pool.map(work, range(min(workers(), len(cuts)))))
-        return values, worst
+        with ThreadPoolExecutor(len(spaces)) as pool:
+            list(pool.map(work, spaces))
+        return values, np.max([s.worst for s in spaces], axis=0, initial=0.0)
 
     def evaluate(self, e: Expectation, moments: Moments) -> tuple[Floats, Floats]:
         """The values and errors of an expectation on arrays, by the formulas of the machine to the last bit."""
@@ -100,12 +97,12 @@ class GridMachine:
             for nodes, name, second in ((f.left, "s00", left), (f.right, "s11", right))
         ]
         n, slots, worst = len(cross), np.concatenate([cross, np.zeros_like(cross)]), np.zeros(1)
-        doubts, scratch = np.zeros((n + 1, 2), dtype=np.int64), np.zeros((2, STREAMS * CHUNK))
+        doubts = np.zeros((n + 1, 2), dtype=np.int64)
         entry = np.zeros((1, COLUMNS), dtype=np.int64)
         entry[0, RUN] = n
         function = getattr(load(self.source), f"point{number}")
         known = *rows, worst, doubts, n, 0, 0, 0, 0, 0, n, n, 0
-        count = function(slots, 1, *scratch, *known, entry, 0, 1, entry, 0, 1, 0, 0)
+        count = function(slots, 1, np.zeros(CHUNK), *known, entry, 0, 1, entry, 0, 1, 0, 0)
         values, errors = slots[n:], np.full(n, worst[0])
         at = doubts[:count, 1]
         if count:
@@ -126,7 +123,7 @@ class _Space:
         self.machine, self.known, self.tile = machine, known, tile
         self.slots = np.zeros((machine.tables.rows, tile))
         self.line = np.zeros(machine.tables.width * tile)
-        self.scratch = np.zeros(STREAMS * CHUNK), np.zeros(STREAMS * CHUNK)
+        self.marks = np.zeros(CHUNK)
         self.rows = tuple(np.zeros((k.rows.shape[1], tile)) for k in known)
         self.worst = np.zeros(len(machine.expectations))
         self.code: Any = load(machine.source)
@@ -175,7 +172,7 @@ class _Space:
         a, b = stage.axes
         state = np.zeros(4, dtype=np.int64)
         known = (r.reshape(-1) for r in self.rows)
-        arrays = self.slots.reshape(-1), self.line, self.tile, *self.scratch, *known, self.worst, doubts, steps
+        arrays = self.slots.reshape(-1), self.line, self.tile, self.marks, *known, self.worst, doubts, steps
         indices = stage.first, stage.keys, sides, a.sizes, b.sizes
         entries = a.index, a.coef, a.starts, b.index, b.coef, b.starts
         while count := self.code.run(*arrays, *indices, *entries, state):

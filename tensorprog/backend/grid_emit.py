@@ -3,7 +3,7 @@
     S [rows * P]    the slots of all keys: row s1 * n2 + s2 from the first row of the key on
     T [width * P]   a line of a mix between its two sums, or partial sums
     L, R [rows * P] what is known of the left and the right examples of the pairs
-    I, O [.. * Q]   operands and results of a pointwise operation, apart from S so that they are known not to overlap
+    O [Q]           not 0 where a value is in doubt
     X, C            index columns and coefficients of all entries of the rows (1) and of the columns (2)
 
 The last index column of the columns is the length of a run of entries whose indices go up by one: a run is one loop
@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
+from tensorprog.backend.access import RESULTS
 from tensorprog.backend.emit import SETTLED, TEMPLATES
 from tensorprog.backend.formula import is_nonnegative, ordered
 from tensorprog.backend.trace import Scalar, Traced
@@ -29,6 +30,8 @@ RUN = COLUMNS - 1
 CHUNK = 512
 """Numbers that a pointwise operation works on at a time."""
 
+RESULT = "\n".join(f"results{n} = results[{n}]" for n in range(RESULTS))
+
 HEAD = f'''"""Generated from the equations of a limit over rows and columns."""
 
 import math
@@ -36,11 +39,12 @@ import math
 from numba import njit
 
 from tensorprog.backend import special
-from tensorprog.backend.access import load, store
+from tensorprog.backend.access import given, load, results, store
 
 OPTIONS = {{"error_model": "numpy", "nogil": True, "cache": True}}
 Q = {CHUNK}
 RUN = {RUN}
+{RESULT}
 '''
 
 FIXED = '''
@@ -192,11 +196,13 @@ def _mix() -> str:
 @dataclass(frozen=True, slots=True)
 class Formulas:
     """What a pointwise operation computes: `outs` of the slots `slots` that it reads, and of what is known of both
-    sides, the nodes `left` and `right`; `values` and `errors` are those of its expectations."""
+    sides, the nodes `left` and `right`.  Its expectations have `values`, and `errors` where none of the conditions
+    `doubts` holds; an error that is a number times the absolute value is that number."""
 
     outs: tuple[Scalar, ...]
     values: tuple[Scalar, ...]
     errors: tuple[Scalar, ...]
+    doubts: tuple[Scalar, ...]
     slots: tuple[Traced, ...]
     left: tuple[Traced, ...]
     right: tuple[Traced, ...]
@@ -206,60 +212,70 @@ def point_source(name: str, f: Formulas) -> str:
     """The formulas of an operation; index columns of `outs` come first, then those of slots, left and right."""
     n, slots = len(f.outs), len(f.slots)
     names: dict[int, str] = {}
-    copied, lines = [], []
-    streams = [(f"s{t}", f"load(S, x{t} + q)", node) for t, node in enumerate(f.slots)]
-    streams += [(f"l{t}", f"load(L, l + {t} * ln * P + q)", node) for t, node in enumerate(f.left)]
-    streams += [(f"r{t}", f"load(R, r + {t} * rn * P + q)", node) for t, node in enumerate(f.right)]
-    for c, (label, source, node) in enumerate(streams):
+    lines = []
+    streams = [(f"s{t}", f"given(S, x{t} + q)", node) for t, node in enumerate(f.slots)]
+    streams += [(f"l{t}", f"given(L, l + {t} * ln * P + q)", node) for t, node in enumerate(f.left)]
+    streams += [(f"r{t}", f"given(R, r + {t} * rn * P + q)", node) for t, node in enumerate(f.right)]
+    for label, source, node in streams:
         names[id(node)] = label
-        copied.append(f"store(I, {c} * Q + q, {source})")
-        lines.append(f"{label} = load(I, {c} * Q + q)")
-    for t, node in enumerate(ordered([*f.outs, *f.values, *f.errors], frozenset(names))):
+        lines.append(f"{label} = {source}")
+    for t, node in enumerate(ordered([*f.outs, *f.values, *f.errors, *f.doubts], frozenset(names))):
         names[id(node)] = f"t{t}"
         lines.append(f"t{t} = {_template(node).format(*(_operand(a, names) for a in node.args))}")
-    for t, (value, error) in enumerate(zip(f.values, f.errors, strict=True)):
-        lines.append(f"e{t} = {_operand(error, names)}")
-        lines.append(f"good{t} = e{t} <= {SETTLED} * abs({_operand(value, names)})")
-        lines.append(f"w{t} = max(w{t}, special.bits(e{t} if good{t} else 0.0))")
-    lines += [f"store(O, {t} * Q + q, {_operand(value, names)})" for t, value in enumerate(f.outs)]
-    good = " & ".join(f"good{t}" for t in range(len(f.values)))
-    if good:
-        lines += [f"store(O, {n} * Q + q, 0.0 if {good} else 1.0)", f"bad += 0 if {good} else 1"]
-    results = [f"store(S, o{t} + q, load(O, {t} * Q + q))" for t in range(n)]
+    lines += _judged(f, names)
+    lines += [f"results{t}(S, o{t} + q, {_operand(value, names)})" for t, value in enumerate(f.outs)]
     places = [f"o{t} = (k{t} + X1[e, {t}] * n{t} + X2[g, {t}]) * P + start" for t in range(n)]
     for t in range(slots):
         c = n + t
         places.append(f"x{t} = (k{c} + X1[e, {c}] * n{c} + X2[g, {c}]) * P + start")
     for side, c in (("l", n + slots), ("r", n + slots + 1)):
         places.append(f"{side} = ({side}b + X1[e, {c}] * {side}s + X2[g, {c}]) * P + start")
-    errors = range(len(f.values))
     return f"""
 
 @njit(**OPTIONS)
-def {name}(S, P, I, O, L, R, W, D, {_listed("k", n + slots)}, lb, rb, ls, rs, ln, rn, we,
+def {name}(S, P, O, L, R, W, D, {_listed("k", n + slots)}, lb, rb, ls, rs, ln, rn, we,
            X1, lo1, hi1, X2, lo2, hi2, {_listed("n", n + slots)}):
     doubts = 0
-{_block([f"w{t} = 0" for t in errors], 4)}
+{_block([f"w{t} = 0" for t in range(len(f.values))], 4)}
     for e in range(lo1, hi1):
         g = lo2
         while g < hi2:
             for start in range(0, X2[g, RUN] * P, Q // P * P):
                 m = min(Q // P * P, X2[g, RUN] * P - start)
 {_block(places, 16)}
-{_loops(copied)}
                 bad = 0
                 for q in range(m):
 {_block(lines, 20)}
-{_loops(results)}
                 if bad > 0:
                     for t in range(0, m, P):
-                        if O[{n} * Q + t : {n} * Q + t + P].sum() > 0.0:
+                        if O[t : t + P].sum() > 0.0:
                             D[doubts, 0], D[doubts, 1] = e, g + (start + t) // P
                             doubts += 1
             g += X2[g, RUN]
-{_block([f"W[we + {t}] = max(W[we + {t}], special.number(w{t}))" for t in errors], 4)}
+{_block([_worst(t, error) for t, error in enumerate(f.errors)], 4)}
     return doubts
 """
+
+
+def _judged(f: Formulas, names: Mapping[int, str]) -> list[str]:
+    """Entries in doubt are counted and marked in O, of others the worst errors are kept, by their bits: a maximum of
+    integers is a vector instruction, one of numbers is not."""
+    if not f.values:
+        return []
+    conditions, lines = [_operand(c, names) for c in f.doubts], []
+    for t, (value, error) in enumerate(zip(f.values, f.errors, strict=True)):
+        v = _operand(value, names)
+        relative = isinstance(error, float)
+        conditions.append(f"({v} != {v})" if relative else f"(not (error{t} <= {SETTLED} * abs({v})))")
+        lines.append(f"error{t} = {f'abs({v})' if relative else _operand(error, names)}")
+    lines.append(f"doubt = {' | '.join(conditions)}")
+    lines += [f"w{t} = max(w{t}, special.bits(0.0 if doubt else error{t}))" for t in range(len(f.values))]
+    return [*lines, f"results{RESULTS - 1}(O, q, 1.0 if doubt else 0.0)", "bad += 1 if doubt else 0"]
+
+
+def _worst(t: int, error: Scalar) -> str:
+    scale = error if isinstance(error, float) else 1.0
+    return f"W[we + {t}] = max(W[we + {t}], {scale!r} * special.number(w{t}))"
 
 
 def _template(node: Traced) -> str:
@@ -274,11 +290,6 @@ def _listed(name: str, count: int) -> str:
 
 def _block(lines: Sequence[str], indent: int) -> str:
     return "\n".join(" " * indent + line for line in lines)
-
-
-def _loops(lines: Sequence[str]) -> str:
-    """A loop for every line: copies between arrays that the compiler knows too little about."""
-    return "\n".join(f"                for q in range(m):\n                    {line}" for line in lines)
 
 
 def _operand(value: Scalar, names: Mapping[int, str]) -> str:
@@ -310,7 +321,7 @@ def _calls(formulas: Sequence[Formulas]) -> list[str]:
         keys, strides = (", ".join(x.format(t=t) for t in columns) for x in ("K[op, {t}]", "N[U[op, {t}], c2]"))
         known = ", ".join(f"B[op, {t}]" for t in range(7))
         calls.append(
-            f"doubts = point{n}(S, P, I, O, L, R, W, D, {keys}, {known}, X1, lo1, hi1, X2, lo2, hi2, {strides})"
+            f"doubts = point{n}(S, P, O, L, R, W, D, {keys}, {known}, X1, lo1, hi1, X2, lo2, hi2, {strides})"
         )
     return calls
 
@@ -328,7 +339,7 @@ def module(formulas: Sequence[Formulas]) -> str:
 DRIVER = """
 
 @njit(**OPTIONS)
-def run(S, T, P, I, O, L, R, W, D, steps, K, U, B, M, N, X1, C1, P1, X2, C2, P2, state):
+def run(S, T, P, O, L, R, W, D, steps, K, U, B, M, N, X1, C1, P1, X2, C2, P2, state):
     c1, c2, s = state[0], state[1], state[2]
     while c1 < M.shape[1]:
         while c2 < N.shape[1]:

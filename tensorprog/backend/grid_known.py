@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -9,6 +10,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorprog.backend.emit import SETTLED
 from tensorprog.backend.formula import Arguments, frontier, interpreted, ordered, recorded
 from tensorprog.backend.grid_emit import Formulas, point_source
 from tensorprog.backend.grid_points import Point, substituted
@@ -78,12 +80,38 @@ def formulas_of(point: Point) -> Formulas:
     moments = (first, cross), (cross, second)
     at = Arguments((0.0, 0.0), moments, {}, (1, 1))
     found = separated([x for e in point.expectations for x in recorded(e, at)], SIDES, recorder)
-    values, errors = found[::2], found[1::2]
+    values = found[::2]
+    judged = [_judged(v, e, recorder) for v, e in zip(values, found[1::2], strict=True)]
+    errors, doubts = [e for e, _ in judged], list({id(c): c for _, cs in judged for c in cs}.values())
     inputs: dict[str, Scalar] = {**k, **{f"v{n}": v for n, v in enumerate(values)}}
     outs = substituted(point.outs, inputs, recorder)
-    sides = [_rows([*outs, *values, *errors], names) for names in SIDES]
+    sides = [_rows([*outs, *values, *errors, *doubts], names) for names in SIDES]
     slots = tuple(k[f"k{n}"] for n in range(len(k)))
-    return Formulas(tuple(outs), tuple(values), tuple(errors), slots, sides[0], sides[1])
+    return Formulas(tuple(outs), tuple(values), tuple(errors), tuple(doubts), slots, sides[0], sides[1])
+
+
+def _judged(value: Scalar, error: Scalar, recorder: Recorder) -> tuple[Scalar, list[Scalar]]:
+    """The error of a value where it is finite, and the conditions on which it is not; a number for a relative error."""
+    rest, conditions = _finite(error, recorder)
+    if isinstance(rest, Traced) and rest.op == "mul":
+        numbers = [a for a in rest.args if not isinstance(a, Traced)]
+        sizes = [a for a in rest.args if isinstance(a, Traced) and a.op == "abs" and a.args[0] is value]
+        if numbers and sizes and 0 <= numbers[0] <= SETTLED:
+            return float(numbers[0]), conditions
+    return rest, conditions
+
+
+def _finite(value: Scalar, recorder: Recorder) -> tuple[Scalar, list[Scalar]]:
+    """A value where it is not infinite, and the conditions on which it is."""
+    if not isinstance(value, Traced):
+        return value, []
+    if value.op == "where" and not isinstance(value.args[1], Traced) and value.args[1] == math.inf:
+        rest, conditions = _finite(value.args[2], recorder)
+        return rest, [value.args[0], *conditions]
+    if value.op in ("add", "mul"):
+        parts = [_finite(a, recorder) for a in value.args]
+        return recorder.record(value.op, *(p for p, _ in parts)), [c for _, cs in parts for c in cs]
+    return value, []
 
 
 def _rows(values: Sequence[Scalar], names: frozenset[str]) -> tuple[Traced, ...]:
