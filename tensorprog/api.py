@@ -298,13 +298,15 @@ class Network:
         memory: str | int | None = None,
         cluster: str | None = None,
         progress: Progress | None = None,
+        dtype: str | None = None,
+        reductions: bool = True,
     ) -> Written:
         """The kernels to disk, block by block, in `memory` ("2GB", or bytes; half of what is free when left out).
 
         `out` is K.zarr (a zarr group with the arrays nngp and ntk), K.npy (a file for one kernel; for both
         K.nngp.npy and K.ntk.npy, to be read by np.load(..., mmap_mode="r")) or K.npz.  Until they are whole they are in
         the folder `out`.partial, and the same call goes on there after an interruption.  `cluster` is "local" or the
-        address of a dask scheduler; then `memory` is for each process.
+        address of a dask scheduler; then `memory` is for each process.  `dtype` and `reductions` as for `kernels`.
 
         Raises TensorProgError for what has to be sampled, as that draws all examples jointly, for too little memory or
         disk, and when the folder is that of another kernel.
@@ -312,15 +314,16 @@ class Network:
         from tensorprog.evaluate import Options
         from tensorprog.store import Asked, Wanted, write_kernels
 
-        check_options(Options(want, tier))
+        inside = dtype or "float64"
+        check_options(Options(want, tier, dtype=inside))
         left, right = self._bind(x1, x2)
         chosen = self.output(output)
         rows = [rows_of(self.program, chosen, d) for d in (left, right or left)]
         single = is_single(x1) and (x2 is None or is_single(x2))
-        how = Wanted(Path(out), want, tier, memory, cluster, progress)
+        how = Wanted(Path(out), want, tier, memory, cluster, progress, inside, reductions)
         asked = Asked(self.elaborated, chosen.name, left, right)
         shapes = rows[0].shape, rows[1].shape
-        return write_kernels(asked, self.limit(output), shapes, "float32" if single else "float64", how)
+        return write_kernels(asked, self.limit(output), shapes, dtype or ("float32" if single else "float64"), how)
 
     def value(self, x: Any = None, output: str | None = None) -> Array:
         """The limit of an output that is a number, such as avg(h) or dot(u, v) / n: [N], [N, B] with an axis.

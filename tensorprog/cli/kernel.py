@@ -29,6 +29,10 @@ ARRAYS = ("nngp", "ntk", "nngp_se", "ntk_se")
 @click.option("--tier", type=click.Choice(["auto", "closed", "quadrature", "sampling"]), default="auto",
               show_default=True, help="How Gaussian expectations are evaluated.")
 @sampling_options
+@click.option("--dtype", type=click.Choice(["float64", "float32"]), help="The type of the kernels; float32 is computed "
+              "to about 1e-6 of the largest entry. That of the data when left out, computed in float64.")
+@click.option("--reductions/--no-reductions", default=True, show_default=True,
+              help="Whether kernels that are functions of one cosine are tabulated, and images computed by offsets.")
 @click.option("--out", type=click.Path(path_type=Path),
               help="Write the kernels to a .npz, .npy or .zarr file; .npy and .zarr go to disk block by block.")
 @click.option("--memory", metavar="SIZE", help="Such as 2GB: the most memory that a process takes. Work goes block by "
@@ -45,7 +49,7 @@ def command(
     if memory or cluster or (out is not None and out.suffix in (".zarr", ".npy")):
         to_disk(data, data2, n, only, out, memory, cluster, options)
         return
-    tier = options.pop("tier")
+    how = {name: options.pop(name) for name in ("tier", "dtype", "reductions")}
     sampling = {name: options.pop(name) for name in ("accuracy", "samples", "replicates", "seed")}
     choice = chosen(**options)
     net = choice.network()
@@ -53,7 +57,7 @@ def command(
     start = time.perf_counter()
     with choice.console.progress() as progress:
         found = net.kernels(left, right, choice.output, want=(only,) if only else ("nngp", "ntk"),
-                            tier=tier, progress=progress, **sampling)
+                            progress=progress, **how, **sampling)
         number = is_number(net.limit(choice.output))
         value, error = net.estimate(left, choice.output, progress=progress, **sampling) if number else (None, None)
     seconds = time.perf_counter() - start

@@ -26,15 +26,16 @@ def to_disk(
     if options["accuracy"] is not None:
         raise fail("--accuracy is for sampling, which draws all examples jointly and cannot go block by block",
                    hint="write to an .npz file without --memory and --cluster")
-    sampling = ("tier", "accuracy", "samples", "replicates", "seed")
-    choice = chosen(**{name: value for name, value in options.items() if name not in sampling})
+    how = {name: options[name] for name in ("tier", "dtype", "reductions")}
+    others = (*how, "accuracy", "samples", "replicates", "seed")
+    choice = chosen(**{name: value for name, value in options.items() if name not in others})
     net = choice.network()
     left, right = read_data(data, net.program, n), read_data(data2, net.program, n)
     start = time.perf_counter()
     try:
         with choice.console.progress() as progress:
             found = net.write_kernels(out, left, right, choice.output, want=(only,) if only else ("nngp", "ntk"),
-                                      tier=options["tier"], memory=memory, cluster=cluster, progress=progress)
+                                      memory=memory, cluster=cluster, progress=progress, **how)
     except KeyboardInterrupt:
         print(f"finished blocks are kept in {out}.partial; the same command goes on from there", file=sys.stderr)
         raise

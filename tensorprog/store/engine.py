@@ -27,13 +27,18 @@ Array = NDArray[np.floating[Any]]
 @dataclass(frozen=True, slots=True)
 class Job:
     """What is the same for all blocks: `want` are the kernels to compute, `zero` those that vanish in the limit;
-    `pairs` of examples there are in all, and the slots of a tile may take `memory` bytes."""
+    `pairs` of examples there are in all, and the slots of a tile may take `memory` bytes.
+
+    Kernels are written as `dtype`, and computed as `precision` and `reductions` say (`evaluate.Options`).
+    """
 
     limit: Limit
     want: tuple[str, ...]
     zero: tuple[str, ...]
     tier: str
     dtype: str
+    precision: str
+    reductions: bool
     pairs: int = 0
     memory: int = 1 << 26
 
@@ -84,14 +89,15 @@ def compute(job: Job, prepared: analytic.Prepared, task: Task) -> Result:
     kernels: dict[str, Array] = {name: np.zeros(shape, job.dtype) for name in job.zero}
     rows: tuple[Row, ...] = ()
     if job.want:
-        tables = Tables()
+        tables = Tables() if job.reductions else None
+        how = job.precision, tables
         try:
             with np.errstate(all="ignore"):  # what is not finite is told as an error
-                found, errors = analytic.kernels(prepared, task.left, task.right, lambda fraction: None, tables=tables)
+                found, errors = analytic.kernels(prepared, task.left, task.right, lambda fraction: None, *how)
         except Unservable as reason:
             raise jointly(job.limit, str(reason)) from None
         kernels |= {name: k.astype(job.dtype, copy=False) for name, k in found.items()}
-        rows = served(errors, tables)
+        rows = served(errors, tables or {})
     _check_finite(job, kernels)
     return Result(kernels, rows)
 

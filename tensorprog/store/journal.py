@@ -25,7 +25,10 @@ from tensorprog.evaluate.kernels import Row
 from tensorprog.store.plan import Block
 
 FINISHED = "finished"
-WHOLE = ("program", "parameters", "compiled", "output", "kernels", "tier", "data", "data2", "dtype", "version")
+WHOLE = (
+    "program", "parameters", "compiled", "output", "kernels", "tier", "data", "data2", "dtype", "precision",
+    "reductions", "version",
+)
 
 
 @final

@@ -38,6 +38,8 @@ class Asked:
             "data": digest(self.left),
             "data2": None if self.right is None else digest(self.right),
             "dtype": job.dtype,
+            "precision": job.precision,
+            "reductions": job.reductions,
             "version": __version__,
         }
 

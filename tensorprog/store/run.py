@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tensorprog.errors import fail
 from tensorprog.evaluate import analytic
 from tensorprog.evaluate.kernels import Report, Row
+from tensorprog.evaluate.options import Options
 from tensorprog.limit.analyse import Limit
 from tensorprog.store.cluster import cluster
 from tensorprog.store.engine import Executor, Job, Result, Serial, Task
@@ -34,7 +35,10 @@ Shapes = tuple[tuple[int, ...], tuple[int, ...]]
 @final
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Where kernels go and how: `memory` in bytes or as "2GB", for each process; `cluster` "local" or an address."""
+    """Where kernels go and how: `memory` in bytes or as "2GB", for each process; `cluster` "local" or an address.
+
+    `dtype` and `reductions` are those of `evaluate.Options`; the type of what is written is given beside.
+    """
 
     out: Path
     want: tuple[str, ...] = ("nngp", "ntk")
@@ -42,6 +46,8 @@ class Wanted:
     memory: str | int | None = None
     cluster: str | None = None
     progress: Progress | None = None
+    dtype: str = "float64"
+    reductions: bool = True
 
 
 @final
@@ -72,7 +78,8 @@ def write_kernels(asked: Asked, limit: Limit, shapes: Shapes, dtype: str, how: W
     kernels, and when an unfinished run of that name is for something else.
     """
     allowed = sensible() if how.memory is None else parse_size(how.memory)
-    job, prepared, missing = rehearsed(limit, asked, dtype, how.want, how.tier)
+    options = Options(how.want, how.tier, dtype=how.dtype, reductions=how.reductions)
+    job, prepared, missing = rehearsed(limit, asked, dtype, options)
     names = tuple(n for n in ("nngp", "ntk") if n in job.want + job.zero)
     for path in places(how.out, names):
         check_replaceable(path)

@@ -172,6 +172,14 @@ def test_kernel_options(capsys, mlp):
     assert code == 0 and "ntk" not in data and data["nngp"]["largest_standard_error"] > 0
 
 
+@pytest.mark.parametrize("out", ["K.npz", "K.npy"])
+def test_kernel_in_float32(capsys, mlp, out):
+    code, _, _ = call(capsys, "kernel", mlp, "--data", "iris", "--n", "9", "--only", "ntk", "--dtype", "float32",
+                      "--no-reductions", "--out", out)
+    found = np.load(out)
+    assert code == 0 and (found["ntk"] if out == "K.npz" else found).dtype == np.float32
+
+
 def test_a_failed_command_leaves_the_old_file(capsys, mlp):
     Path("K.npz").write_text("old")
     np.save("x.npy", np.array([[1.0, np.nan]]))

@@ -104,6 +104,15 @@ def test_sequences_of_different_length(tmp_path):
     same(tmp_path / "K.zarr", net.kernels(x), 1e-8)
 
 
+def test_float32_and_no_reductions(mlp, tmp_path):
+    found = mlp.write_kernels(tmp_path / "K.npy", DATA, dtype="float32", reductions=False)
+    same(tmp_path / "K.npy", mlp.kernels(DATA, dtype="float32"), 1e-6)
+    assert np.load(tmp_path / "K.ntk.npy").dtype == np.float32
+    assert not any(row.tier == "table" for row in found.report.rows)
+    with pytest.raises(TensorProgError, match="float16"):
+        mlp.write_kernels(tmp_path / "L.npy", DATA, dtype="float16")
+
+
 def test_quadrature_and_float32(tmp_path):
     net = tensorprog.load(MLP, phi="tanh")
     net.write_kernels(tmp_path / "K.npy", DATA.astype(np.float32))
@@ -217,6 +226,8 @@ def test_a_line_that_was_cut_off_does_not_count(mlp, partial):
         (MLP, {}, {"tier": "quadrature"}, "tier"),
         (MLP, {}, {"want": ("nngp", "ntk")}, "kernels"),
         (MLP, {}, {"x": DATA.astype(np.float32)}, "float32"),
+        (MLP, {}, {"dtype": "float32"}, "precision"),
+        (MLP, {}, {"reductions": False}, "reductions"),
     ],
 )
 def test_another_request_is_refused(partial, source, params, change, part):
