@@ -66,14 +66,26 @@ def forward(program: Program, network: Network, group: Group, keep: Collection[s
 def run(program: Program, network: Network, group: Group, keep: Collection[str] | None = None) -> State:
     """`forward` with its indices and in the layout of this module, [elements, examples, dim]."""
     names = {i.var.name for i in program.instrs} if keep is None else set(keep)
-    state = State(plan(needed(program, names), {**network.env, **group.sizes}), network, group)
-    for step, dying in zip(state.plan.steps, last_uses(state.plan.steps, names), strict=True):
-        state.store(step, compute(step, state))
-        for name in dying:
-            state.values.pop(name, None)
-    for name in names:
-        state.value(name)
+    state = begin(program, network, group, names)
+    advance(state, names, names | {i.var.name for i in program.instrs})
     return state
+
+
+def begin(program: Program, network: Network, group: Group, keep: Collection[str]) -> State:
+    """A run that will compute what `keep` needs, and has computed nothing."""
+    return State(plan(needed(program, keep), {**network.env, **group.sizes}), network, group)
+
+
+def advance(state: State, keep: Collection[str], computed: Collection[str]) -> None:
+    """Computes the families `computed`, and frees those that are dead and not in `keep`."""
+    for step, dying in zip(state.plan.steps, last_uses(state.plan.steps, keep), strict=True):
+        if step.instr.var.name in computed:
+            state.store(step, compute(step, state))
+            for name in dying:
+                state.values.pop(name, None)
+    for name in computed:
+        if name in keep:
+            state.value(name)
 
 
 def needed(program: Program, keep: Collection[str]) -> Program:

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 
 import numpy as np
 
 from tensorprog.errors import fail
 from tensorprog.finite.forward import Group, last_uses, needed
 from tensorprog.finite.plan import Plan, plan
+from tensorprog.finite.stages import kept, stages
 from tensorprog.finite.weights import Network
 from tensorprog.ir.expr import integer
-from tensorprog.ir.program import Program, Var
+from tensorprog.ir.program import Program, Use, Var
 from tensorprog.ir.tables import count
 
-Keep = Collection[str]
 
-
-def live_bytes(program: Program, network: Network, group: Group, keep: Keep) -> int:
+def live_bytes(program: Program, network: Network, group: Group, uses: tuple[Use, ...]) -> int:
     """The most that a run holds for one example, views counted as if they were copies."""
+    keep = kept(program, uses)
     chosen = plan(needed(program, keep), {**network.env, **group.sizes})
     held: dict[str, int] = {}
     most = 0
-    for step, dying in zip(chosen.steps, last_uses(chosen.steps, keep), strict=True):
-        held[step.instr.var.name] = _numbers(step.instr.var, chosen)
-        most = max(most, sum(held.values()))
-        for name in dying:
+    for stage in stages(program, uses):
+        for step, dying in zip(chosen.steps, last_uses(chosen.steps, keep), strict=True):
+            if step.instr.var.name in stage.computed:
+                held[step.instr.var.name] = _numbers(step.instr.var, chosen)
+                most = max(most, sum(held.values()))
+                for name in dying:
+                    held.pop(name, None)
+        for name in stage.freed:
             held.pop(name, None)
     return most * network.dtype.itemsize
 
@@ -36,7 +39,7 @@ def _numbers(var: Var, chosen: Plan) -> int:
 
 
 def blocks_for(
-    program: Program, network: Network, groups: list[Group], keep: Keep, samples: int, memory: int
+    program: Program, network: Network, groups: list[Group], uses: tuple[Use, ...], samples: int, memory: int
 ) -> tuple[list[list[Group]], int]:
     """Examples in blocks of which two can be held, in order, and the numbers that a Gram matrix may use besides.
 
@@ -46,7 +49,7 @@ def blocks_for(
     kernels = 8 * samples**2 * (3 + len(program.weights))
     free = memory - weights - kernels
     chunk = max(1, free // (16 * network.dtype.itemsize))
-    costs = [live_bytes(program, network, g, keep) for g in groups]
+    costs = [live_bytes(program, network, g, uses) for g in groups]
     room = (free // 2) // 3
     if free <= 0 or max(costs) > room:
         least = weights + kernels + 6 * max(costs)

@@ -65,14 +65,13 @@ def measure(
         ntk = sum over weights W of lr(W) * <d f / d W, d f' / d W>
 
     with the learning rates evaluated at these sizes and widths.  Arrays of at most `memory` bytes are held at once,
-    weights and results included: examples that do not fit are run in blocks, two of them at a time, so that a block is
-    run once for every other one.  Raises TensorProgError as `forward` does, and for too little memory.
+    weights and results included: examples that do not fit are run in blocks, each of them together with every other
+    one.  Raises TensorProgError as `forward` does, and for too little memory.
     """
     program = what.program if isinstance(what, Differentiated) else what
     uses = what.uses if isinstance(what, Differentiated) else ()
-    keep = {o.var for o in program.outputs} | {u.row for u in uses} | {u.col for u in uses if u.col is not None}
     rows = rows_of(what, network, groups) if isinstance(what, Differentiated) else np.zeros((0, 3), dtype=np.int64)
-    outputs, grams = run_all(Runs(program, uses, network, keep), groups, len(rows), memory)
+    outputs, grams = run_all(Runs(program, uses, network), groups, len(rows), memory)
     found = {name: tuple(_regrouped(parts, groups)) for name, parts in outputs.items()}
     if not isinstance(what, Differentiated):
         return Simulation(network, found, None, {}, {}, rows)

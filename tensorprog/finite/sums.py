@@ -30,7 +30,7 @@ COLUMNS = 128
 """Columns of a weight with which a matrix product is about as fast as with more."""
 
 HELD = 1 << 20
-"""Numbers of strips and rows that are held at once."""
+"""Numbers of strips that are held at once."""
 
 GUESSES = 4
 """Places of a strip at which a window is tried."""
@@ -49,7 +49,8 @@ def summed_gram(sides: Sequence[Side], samples: int, chunk: int) -> Floats:
         gradients = memory[: math.prod(shape)].reshape(shape)
         if any(len(s.pattern.gathers) < len(elements) for s in sides):
             gradients[:] = 0
-        parallel(partial(_add_up, elements=part, cols=cols, gradients=gradients), sides)
+        add_up = partial(_add_up, elements=part, cols=cols, gradients=gradients, held=min(HELD, chunk // 2))
+        parallel(add_up, sides)
         flat = gradients.reshape(samples, -1)
         gram += flat @ flat.T
     return gram
@@ -72,13 +73,13 @@ def _tiles(elements: list[int], n2: int, width: int) -> Iterator[tuple[tuple[int
             yield tuple(elements[k : k + size]), slice(a, b)
 
 
-def _add_up(s: Side, elements: tuple[int, ...], cols: slice, gradients: Array) -> None:
+def _add_up(s: Side, elements: tuple[int, ...], cols: slice, gradients: Array, held: int) -> None:
     """gradients[sample, element] = rows.T @ columns for all samples of a group."""
     gathers = [g for g in s.pattern.gathers if g.element in elements]
-    outputs, rows = s.pattern.rows.shape
+    outputs = len(s.pattern.rows)
     layouts = [_layout(s, tuple(g.element for g in gathers), o) for o in range(len(gathers[0].cols))]
     length = max(len(layout.cols) for layout in layouts)
-    size = min(s.examples, max(1, HELD // (length * gradients.shape[3] + rows * gradients.shape[2])))
+    size = min(s.examples, max(1, held // (length * gradients.shape[3])))
     strips = np.zeros((size, length, gradients.shape[3]), dtype=gradients.dtype)
     for a in range(0, s.examples, size):
         examples = slice(a, min(s.examples, a + size))
