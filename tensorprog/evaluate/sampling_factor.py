@@ -9,6 +9,7 @@ the pivots is lower triangular.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack, solve_triangular
 from scipy.special import ndtri
-from scipy.stats import qmc
+
+from tensorprog.evaluate.sobol import MOST_DIMENSIONS, sobol_points
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -25,16 +27,16 @@ Bools = NDArray[np.bool_]
 TOLERANCE = 1e-12
 """A residual variance below this part of the variance counts as zero."""
 
-QUASI_DIMENSIONS = 1024
-"""So many innovations come from a Sobol sequence; later ones are pseudo-random."""
+ROOM, CAPACITY = 256, 1 << 24
+"""Rows for which a growing array has room at once, and the most numbers; what is not written takes no memory."""
 
 
 class Growing:
     """An array that grows by rows: `values` is [rows, *shape]."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        self._store: Floats = np.empty((16, *shape))
         self._rows = 0
+        self._store: Floats = np.empty((self._room(shape), *shape))
 
     @property
     def values(self) -> Floats:
@@ -52,7 +54,10 @@ class Growing:
     def widen(self, shape: tuple[int, ...]) -> None:
         """Repeats what is there so that rows have this shape."""
         if shape != self._store.shape[1:]:
-            self._moved((len(self._store), *shape))
+            self._moved((self._room(shape), *shape))
+
+    def _room(self, shape: tuple[int, ...]) -> int:
+        return max(16, self._rows, min(ROOM, CAPACITY // math.prod(shape)))
 
     def _moved(self, shape: tuple[int, ...]) -> None:
         store: Floats = np.empty(shape)
@@ -63,13 +68,13 @@ class Growing:
 class Innovations:
     """A stream of independent standard normal rows [M].
 
-    The first rows are a scrambled Sobol sequence.  They are used as they are: giving them exact sample moments lowers
-    the variance little and costs a bias of the order of dimensions / samples.
+    The first rows are a scrambled Sobol sequence, later ones pseudo-random.  They are used as they are: giving them
+    exact sample moments lowers the variance little and costs a bias of the order of dimensions / samples.
     """
 
     def __init__(self, samples: int, expected: int, seed: np.random.SeedSequence) -> None:
         self.rng = np.random.default_rng(seed)
-        self.quasi = sobol_points(samples, min(expected, QUASI_DIMENSIONS), self.rng)
+        self.quasi = sobol_points(samples, min(expected, MOST_DIMENSIONS), self.rng)
         self.samples, self.drawn = samples, 0
 
     def draw(self, count: int) -> Floats:
@@ -77,15 +82,6 @@ class Innovations:
         quasi: Floats = ndtri(self.quasi[self.drawn : self.drawn + count])
         self.drawn += count
         return np.concatenate([quasi, self.rng.standard_normal((count - len(quasi), self.samples))])
-
-
-def sobol_points(samples: int, dimensions: int, rng: np.random.Generator) -> Floats:
-    """The first points of a scrambled Sobol sequence in the open unit cube, [dimensions, samples]."""
-    if dimensions == 0:
-        return np.zeros((0, samples))
-    points = qmc.Sobol(dimensions, scramble=True, seed=rng).random_base2((samples - 1).bit_length())
-    inside: Floats = np.ascontiguousarray(points[:samples].T) + 2.0**-31  # points are multiples of 2^-30, zero too
-    return inside
 
 
 class Factor:

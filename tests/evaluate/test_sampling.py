@@ -157,7 +157,7 @@ def test_message_passing_follows_state_evolution() -> None:
 
 def test_batch_normalization() -> None:
     x = RNG.normal(size=(2, 6, 7))
-    found = sampled(text_of("batchnorm"), x)
+    found = sampled(text_of("batchnorm"), x, replicates=12)
     assert found.nngp is not None and found.nngp_se is not None and found.ntk is not None and found.ntk_se is not None
     for a, b in ((0, 0), (0, 1)):
         truth = batchnorm.batchnorm_kernels(x[a], x[b], 2, 1.0, samples=5000, repeats=8)
