@@ -1,6 +1,6 @@
-"""One kernel by neural-tangents, for bench_kernels.py: run by the Python of an environment that has it.
+"""Both kernels by neural-tangents, for speed.py and scaling.py: run by the Python of an environment that has it.
 
-    python peer_neural_tangents.py DEPTH PHI FOLDER DTYPE  reads FOLDER/x.npy, writes nngp.npy, ntk.npy, seconds.npy
+    python peer_neural_tangents.py FOLDER DTYPE NET | DEPTH PHI     reads x.npy, leaves what works.py says
 """
 
 import sys
@@ -11,12 +11,10 @@ sys.modules["neural_tangents.experimental"] = types.ModuleType("neural_tangents.
 
 import jax  # noqa: E402
 
-jax.config.update("jax_enable_x64", sys.argv[4] == "float64")
+jax.config.update("jax_enable_x64", sys.argv[2] == "float64")
 
 import numpy as np  # noqa: E402
 from neural_tangents import stax  # noqa: E402
-
-SW, SB = 1.4, 0.1
 
 
 def activation(phi: str, precise: int = 60):
@@ -28,28 +26,44 @@ def activation(phi: str, precise: int = 60):
     return stax.ElementwiseNumerical(functions[phi], deg=precise)
 
 
-def mlp(depth: int, phi: str):
+def mlp(depth: int, phi: str) -> list:
     """The network of examples/mlp.tp."""
-    layers = []
-    for _ in range(depth):
-        layers += [stax.Dense(1, W_std=SW, b_std=SB), activation(phi)]
-    return stax.serial(*layers, stax.Dense(1, W_std=1.0, b_std=0.0))[2]
+    return [x for _ in range(depth) for x in (stax.Dense(1, W_std=1.4, b_std=0.1), activation(phi))]
+
+
+def conv_relu(count: int) -> list:
+    """3 x 3 convolutions with relu."""
+    return [x for _ in range(count) for x in (stax.Conv(1, (3, 3), padding="SAME", W_std=1.5, b_std=0.1), stax.Relu())]
+
+
+def images(name: str) -> list:
+    """The networks of examples/cnn_flatten.tp, cnn_global.tp (depth 5) and myrtle.tp."""
+    pool = [stax.AvgPool((2, 2), (2, 2))]
+    return {
+        "cnn_flatten": [*conv_relu(5), stax.Flatten()],
+        "cnn_global": [*conv_relu(5), stax.GlobalAvgPool()],
+        "myrtle": [*conv_relu(2), *pool, *conv_relu(1), *pool, *conv_relu(1), stax.GlobalAvgPool()],
+    }[name]
 
 
 def main() -> None:
-    """Times the second and third run; the first compiles."""
-    depth, phi, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-    x = np.load(f"{folder}/x.npy").astype(sys.argv[4])
-    kernel = jax.jit(lambda a: mlp(depth, phi)(a, None, ("nngp", "ntk")))
+    """Times three runs after one that compiles."""
+    folder, dtype, *net = sys.argv[1:]
+    x = np.load(f"{folder}/x.npy").astype(dtype)
+    layers = images(net[0]) if len(net) == 1 else mlp(int(net[0]), net[1])
+    function = stax.serial(*layers, stax.Dense(1, W_std=1.0, b_std=0.0))[2]
+    kernel = jax.jit(lambda a: function(a, None, ("nngp", "ntk")))
     seconds = []
     for _ in range(4):
-        start, busy = time.perf_counter(), time.process_time()
+        start = time.perf_counter()
         found = kernel(x)
         nngp, ntk = np.asarray(found.nngp), np.asarray(found.ntk)
-        seconds.append((time.perf_counter() - start, time.process_time() - busy))
+        seconds.append(time.perf_counter() - start)
     np.save(f"{folder}/nngp.npy", nngp)
     np.save(f"{folder}/ntk.npy", ntk)
     np.save(f"{folder}/seconds.npy", seconds)
+    with open("/proc/self/status") as status:
+        np.save(f"{folder}/peak.npy", 1024 * int(status.read().split("VmHWM:")[1].split()[0]))
 
 
 main()

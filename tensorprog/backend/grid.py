@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from tensorprog.backend.grid_ops import operations
 from tensorprog.backend.grid_points import Point, pointwise
 from tensorprog.backend.grid_stages import staged
 from tensorprog.backend.grid_tables import Kind, StageTables, Tables, tables
+from tensorprog.cores import cores
 from tensorprog.ir.tables import Ints
 from tensorprog.symbolic.expectation import Expectation
 from tensorprog.symbolic.moments import Moments
@@ -219,4 +219,4 @@ def compiled(tapes: ProductTapes) -> GridMachine:
 
 def workers() -> int:
     """Threads."""
-    return os.cpu_count() or 1
+    return cores()

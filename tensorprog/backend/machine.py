@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from tensorprog.backend.emit import Kind, combination_kind, expect_kind, series_
 from tensorprog.backend.lower import Given, Lowered, SeedOf, lower
 from tensorprog.backend.places import Access, places
 from tensorprog.backend.series import floor_of
+from tensorprog.cores import cores
 from tensorprog.ir.schedule import levels
 from tensorprog.ir.tables import Ints
 from tensorprog.symbolic.expectation import Expectation
@@ -129,7 +129,7 @@ class Machine:
 
 def workers(rows: int) -> int:
     """Threads for so many rows of a kernel."""
-    return max(1, min(os.cpu_count() or 1, rows // 16))
+    return max(1, min(cores(), rows // 16))
 
 
 def compiled(tape: Tape, keys: Sequence[Key]) -> Machine:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, final
 
+from tensorprog.cores import cores
 from tensorprog.errors import TensorProgError, fail
 from tensorprog.store.engine import Cut, Job, Result, compute_elsewhere, packed
 from tensorprog.store.plan import Block
@@ -30,7 +30,7 @@ def cluster(address: str) -> Iterator[Cluster]:
     except ImportError:
         raise fail("--cluster needs dask", hint="pip install 'tensorprog[cluster]'") from None
     if address == "local":
-        with LocalCluster(n_workers=os.cpu_count() or 1, threads_per_worker=1, processes=True, memory_limit=0,
+        with LocalCluster(n_workers=cores(), threads_per_worker=1, processes=True, memory_limit=0,
                           dashboard_address=None) as local, Client(local) as client:
             yield Cluster(client)
         return
