@@ -199,8 +199,12 @@ class _Lowering:
 
 
 def _op(kind: str, key: Key, reads: list[Placed], pair: Pair, coefs: tuple[Floats, Floats]) -> Op:
+    """Without entries that read slot 0, which is zero."""
     tables = [np.column_stack([pair[g].out, *(r[1 + g] for r in reads)]) for g in (0, 1)]
-    return Op(kind, (key,), tuple(r[0] for r in reads), (tables[0], tables[1]), coefs)
+    used = [(t > 0).all(axis=1) for t in tables]
+    chosen = [(t[u], c[u]) for t, c, u in zip(tables, coefs, used, strict=True)]
+    (first, a), (second, b) = chosen
+    return Op(kind, (key,), tuple(r[0] for r in reads), (first, second), (a, b))
 
 
 def _coefs(pair: Pair) -> tuple[Floats, Floats]:
