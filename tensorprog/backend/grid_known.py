@@ -51,18 +51,22 @@ def _known(
     points: Sequence[Point], formulas: Sequence[Formulas], run: ProductRun, names: tuple[str, str], s: int
 ) -> Known:
     x = run.data[s][names[s]]
-    parts: list[Floats] = [x.transpose(2, 1, 0).reshape(-1, len(x))]
     starts, shapes, seconds = dict[int, int](), dict[int, tuple[int, int]](), dict[int, Floats]()
-    rows = len(parts[0])
-    for n, (point, f) in enumerate(zip(points, formulas, strict=True)):
-        if point.inside is None:
-            continue
-        value = run.values[point.inside[s]]
-        shapes[n], seconds[n], starts[n] = (value.shape[0], value.shape[1]), value.reshape(-1, len(x)), rows
-        nodes = f.right if s else f.left
-        parts += interpreted(nodes, {("s11" if s else "s00"): seconds[n]})
-        rows += len(nodes) * len(seconds[n])
-    return Known(np.ascontiguousarray(np.concatenate(parts).T), starts, shapes, seconds, x.shape[2], x.shape[1])
+    count = x.shape[1] * x.shape[2]
+    sides = [f.right if s else f.left for f in formulas]
+    for n, point in enumerate(points):
+        if point.inside is not None:
+            value = run.values[point.inside[s]]
+            shapes[n], seconds[n], starts[n] = (value.shape[0], value.shape[1]), value.reshape(-1, len(x)), count
+            count += len(sides[n]) * len(seconds[n])
+    rows = np.empty((len(x), count))
+    rows[:, : x.shape[1] * x.shape[2]] = x.transpose(0, 2, 1).reshape(len(x), -1)
+    for n, second in seconds.items():
+        found = interpreted(sides[n], {("s11" if s else "s00"): np.ascontiguousarray(second.T)})
+        for t, node in enumerate(found):
+            first = starts[n] + t * len(second)
+            rows[:, first : first + len(second)] = node
+    return Known(rows, starts, shapes, seconds, x.shape[2], x.shape[1])
 
 
 def single_point(e: Expectation) -> Point:

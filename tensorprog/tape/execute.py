@@ -271,6 +271,8 @@ def _stack(arrays: Sequence[Floats], front: tuple[int, ...], shape: tuple[int, .
     """Arrays of one broadcast shape under new first axes; marginals stay as small as they are."""
     if not arrays:
         return np.zeros(front + (1,) * len(shape))
+    if len(arrays) == 1:
+        return arrays[0].reshape(front + arrays[0].shape)
     common = np.broadcast_shapes(*(a.shape for a in arrays))
     return np.stack([np.broadcast_to(a, common) for a in arrays]).reshape(front + common)
 

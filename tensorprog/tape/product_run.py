@@ -63,9 +63,7 @@ class ProductRun:
                 if dep == ("one",):
                     self._scatter(target, pair, _outer(pair[0].coef, pair[1].coef)[..., None])
                     return
-                sizes = [(target.shape[g], self._size(where, dep, g)) for g in (0, 1)]
-                mixing = [_matrix(b.out, b.slots, b.coef, *s) for b, s in zip(pair, sizes, strict=True)]
-                target += apply(mixing[0], mixing[1], self._whole(where, dep))
+                self._mix(target, pair, where, dep)
             case Product():
                 self._product(target, pair)
             case DataGram():
@@ -75,6 +73,16 @@ class ProductRun:
             case SumOfProducts(scale=scale):
                 a, b = (self.own(tuple(getattr(p, n) for p in pair)) for n in ("a", "b"))
                 self._scatter(target, pair, scale * pair[1].scale * a * b)
+
+    def _mix(self, target: Floats, pair: Pair, where: str, dep: Key) -> None:
+        if all(len(np.unique(b.out)) == len(b.out) for b in pair):  # one term each
+            values = self.own(((dep, pair[0].slots), (dep, pair[1].slots)), where)
+            values = pair[0].coef[:, None, None] * values
+            self._scatter(target, pair, values if np.all(pair[1].coef == 1) else pair[1].coef[:, None] * values)
+            return
+        sizes = [(target.shape[g], self._size(where, dep, g)) for g in (0, 1)]
+        mixing = [_matrix(b.out, b.slots, b.coef, *s) for b, s in zip(pair, sizes, strict=True)]
+        target += apply(mixing[0], mixing[1], self._whole(where, dep))
 
     # ------------------------------------------------------------ reading
 
@@ -105,6 +113,9 @@ class ProductRun:
     def _scatter(self, target: Floats, pair: Pair, values: Floats) -> None:
         o1, o2 = (b.out for b in pair)
         values = np.broadcast_to(values, (len(o1), len(o2), target.shape[2]))
+        if _is_run(o1) and _is_run(o2):
+            target[o1[0] : o1[0] + len(o1), o2[0] : o2[0] + len(o2)] += values
+            return
         if len(np.unique(o1)) == len(o1) and len(np.unique(o2)) == len(o2):
             target[np.ix_(o1, o2)] += values
             return
@@ -168,9 +179,12 @@ class ProductRun:
 
 def _chosen(values: Floats, at: Ints, axis: int) -> Floats:
     """Slots of an axis; neighbours as a view."""
-    if len(at) and np.array_equal(at, np.arange(at[0], at[0] + len(at))):
-        at = slice(at[0], at[0] + len(at))  # type: ignore[assignment]
-    return values[at] if axis == 0 else values[:, at]
+    chosen: Ints | slice = slice(at[0], at[0] + len(at)) if _is_run(at) else at
+    return np.asarray(values[chosen] if axis == 0 else values[:, chosen])
+
+
+def _is_run(at: Ints) -> bool:
+    return len(at) > 0 and np.array_equal(at, np.arange(at[0], at[0] + len(at)))
 
 
 def _matrix(out: Ints, slots: Ints, coef: Floats, rows: int, cols: int) -> csr_matrix:
