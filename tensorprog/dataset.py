@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, final
 
 import numpy as np
@@ -74,8 +75,13 @@ def bind(program: Program, x: Any) -> Dataset:
     groups = tuple(_group(program, rows, examples) for rows in _equal_shapes(examples, total))
     check_shared(program, [g.sizes for g in groups])
     for sizes in _distinct([g.sizes for g in groups]):
-        check_sizes(program, sizes)
+        _check_sizes(program, tuple(sizes.items()))
     return Dataset(groups, total)
+
+
+@lru_cache(maxsize=256)
+def _check_sizes(program: Program, sizes: tuple[tuple[str, int], ...]) -> None:
+    check_sizes(program, dict(sizes))
 
 
 def check_shared(program: Program, sizes: Iterable[Mapping[str, int]]) -> None:

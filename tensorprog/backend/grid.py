@@ -14,7 +14,7 @@ from tensorprog.backend.build import load
 from tensorprog.backend.formula import interpreted
 from tensorprog.backend.grid_emit import CHUNK, COLUMNS, KINDS, RUN, Formulas, module
 from tensorprog.backend.grid_forward import folded, forward, ordered_by_key
-from tensorprog.backend.grid_known import Known, formulas_of, kinds_of, known_of, settled, single_point
+from tensorprog.backend.grid_known import Known, formulas_of, kinds_of, known_of, settled, single_point, written
 from tensorprog.backend.grid_ops import operations
 from tensorprog.backend.grid_points import Point, pointwise
 from tensorprog.backend.grid_stages import staged
@@ -92,10 +92,9 @@ class GridMachine:
         covs = moments.cov_ll[0, 0], moments.cov_rr[0, 0], moments.cov_lr[0, 0]
         left, right, cross = (np.ascontiguousarray(x).reshape(-1) for x in np.broadcast_arrays(*covs))
         number, f = self.singles[id(e)]
-        rows = [
-            np.concatenate([np.zeros(0), *interpreted(nodes, {name: second})])
-            for nodes, name, second in ((f.left, "s00", left), (f.right, "s11", right))
-        ]
+        rows = [np.concatenate([np.zeros(0), *interpreted(f.left, {"s00": left})])]
+        same = written(f.left) == written(f.right) and np.array_equal(left, right)
+        rows += rows if same else [np.concatenate([np.zeros(0), *interpreted(f.right, {"s11": right})])]
         n, slots, worst = len(cross), np.concatenate([cross, np.zeros_like(cross)]), np.zeros(1)
         doubts = np.zeros((n + 1, 2), dtype=np.int64)
         entry = np.zeros((1, COLUMNS), dtype=np.int64)
@@ -125,6 +124,7 @@ class _Space:
         self.line = np.zeros(machine.tables.width * tile)
         self.marks = np.zeros(CHUNK)
         self.rows = tuple(np.zeros((k.rows.shape[1], tile)) for k in known)
+        self.last = np.full(tile, -1), np.full(tile, -1)
         self.worst = np.zeros(len(machine.expectations))
         self.code: Any = load(machine.source)
         self.stages = [(s, *self._arrays(s)) for s in machine.tables.stages]
@@ -161,8 +161,8 @@ class _Space:
     def compute(self, at: tuple[Ints, Ints]) -> None:
         """All slots that are kept as a whole, for pairs of examples."""
         self.slots[: self.machine.tables.kept] = 0.0
-        for known, examples, rows in zip(self.known, at, self.rows, strict=True):
-            self.code.fetch(known.rows, examples, rows.reshape(-1))
+        for known, examples, last, rows in zip(self.known, at, self.last, self.rows, strict=True):
+            self.code.fetch(known.rows, examples, last, rows.reshape(-1))
         for stage, steps, sides, doubts in self.stages:
             for count, state in self._until_doubt(stage, steps, sides, doubts):
                 self._settle(stage, at, sides, state, doubts[:count])

@@ -50,15 +50,17 @@ RUN = {RUN}
 FIXED = '''
 
 @njit(**OPTIONS)
-def fetch(M, at, A):
-    """The numbers of some examples, beside each other."""
+def fetch(M, at, last, A):
+    """The numbers of some examples, beside each other; those of `last` are there."""
     n = len(at)
     for start in range(0, M.shape[1], 64):
         end = min(start + 64, M.shape[1])
         for p in range(n):
-            row = M[at[p]]
-            for r in range(start, end):
-                store(A, r * n + p, load(row, r))
+            if at[p] != last[p]:
+                row = M[at[p]]
+                for r in range(start, end):
+                    store(A, r * n + p, load(row, r))
+    last[:] = at
 
 
 @njit(**OPTIONS)

@@ -43,8 +43,24 @@ class Known:
 def known_of(
     points: Sequence[Point], formulas: Sequence[Formulas], runs: tuple[ProductRun, ProductRun], names: tuple[str, str]
 ) -> tuple[Known, Known]:
-    """Of both sides; they are the same where the runs are, and their rows as well."""
-    return _known(points, formulas, runs[0], names, 0), _known(points, formulas, runs[1], names, 1)
+    """Of both sides; the same object where both are the same run, and need the same of it."""
+    left = _known(points, formulas, runs[0], names, 0)
+    keys = [x.inside for x in points if x.inside is not None]
+    alike = runs[0] is runs[1] and names[0] == names[1] and all(a == b for a, b in keys)
+    if alike and all(written(f.left) == written(f.right) for f in formulas):
+        return left, left
+    return left, _known(points, formulas, runs[1], names, 1)
+
+
+def written(nodes: Sequence[Traced]) -> list[tuple[object, ...]]:
+    """What nodes compute of one second moment, whichever side it belongs to."""
+    number: dict[int, int] = {}
+    lines: list[tuple[object, ...]] = []
+    for node in ordered(nodes):
+        number[id(node)] = len(lines)
+        args = [("node", number[id(a)]) if isinstance(a, Traced) else a for a in node.args if node.op != "input"]
+        lines.append((node.op, *args))
+    return [*lines, *((number[id(n)],) for n in nodes)]
 
 
 def _known(
@@ -120,9 +136,18 @@ def _finite(value: Scalar, recorder: Recorder) -> tuple[Scalar, list[Scalar]]:
 
 def _rows(values: Sequence[Scalar], names: frozenset[str]) -> tuple[Traced, ...]:
     """What is computed once for every example: roots and quotients, and what else a pair reads."""
-    slow = [n for n in frontier(values, names) if any(x.op in SLOW for x in ordered([n]))]
+    slow = list(dict.fromkeys(x for n in frontier(values, names) for x in _slow(n)))
     rest = ordered(values, frozenset(map(id, slow)))
-    return (*(n for n in rest if n.op == "input" and n.inputs <= names), *slow)
+    return (*(n for n in rest if n.op == "input" and n.inputs <= names), *sorted(slow, key=lambda n: len(ordered([n]))))
+
+
+def _slow(node: Traced) -> list[Traced]:
+    """The parts of a node that take time: itself, or what it adds and multiplies."""
+    if not any(x.op in SLOW for x in ordered([node])):
+        return []
+    if node.op in ("add", "sub", "mul", "neg", "abs"):
+        return [x for a in node.args if isinstance(a, Traced) for x in _slow(a)]
+    return [node]
 
 
 def _inputs(values: Sequence[Scalar]) -> list[str]:

@@ -263,7 +263,8 @@ def _group_kernels(  # noqa: PLR0913
 ) -> dict[str, Floats]:
     images = None if tables is None else prepared.grid(left, right)
     if images is not None:
-        both = data_families(prepared.limit, left), data_families(prepared.limit, right)
+        first = data_families(prepared.limit, left)
+        both = first, first if left is right else data_families(prepared.limit, right)
         found = grid.kernels(images, both, (len(left), len(right)), symmetric, errors, prepared.memory, progress)
         return {name: kernel.astype(dtype, copy=False) for name, kernel in found.items()}
     cross = prepared.cross(left, right)

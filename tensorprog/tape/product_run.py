@@ -80,9 +80,12 @@ class ProductRun:
             values = pair[0].coef[:, None, None] * values
             self._scatter(target, pair, values if np.all(pair[1].coef == 1) else pair[1].coef[:, None] * values)
             return
-        sizes = [(target.shape[g], self._size(where, dep, g)) for g in (0, 1)]
-        mixing = [_matrix(b.out, b.slots, b.coef, *s) for b, s in zip(pair, sizes, strict=True)]
-        target += apply(mixing[0], mixing[1], self._whole(where, dep))
+        known, at = self.tape.matrices, (id(pair[0]), id(pair[1]))
+        if at not in known:
+            sizes = [(target.shape[g], self._size(where, dep, g)) for g in (0, 1)]
+            first, second = (_matrix(b.out, b.slots, b.coef, *s) for b, s in zip(pair, sizes, strict=True))
+            known[at] = first, second
+        target += apply(*known[at], self._whole(where, dep))
 
     # ------------------------------------------------------------ reading
 
