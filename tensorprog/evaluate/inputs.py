@@ -98,7 +98,7 @@ def pushed(
         for (g, h, at), moved in zip(_pairs(limit, left, right), moves, strict=True):
             pairing = _pairing(derived, forwards, (g, h), moved, options, errors)
             for name, k in (pairing.forwards(options) if pairing else {}).items():
-                result[name][at] = k
+                _put(result, name, at, k)
     for w in want:
         d = result[slopes[w]]
         result[slopes[w]] = d if right is not None else d + d.T
@@ -121,10 +121,10 @@ def pulled(
     with without_sampling(limit):
         for (g, h, at), slope in zip(_pairs(limit, left, right), targets, strict=True):
             pairing = _pairing(derived, backwards, (g, h), None, options, errors)
-            seeds = {w: (c if right is not None else c + c.T)[at] for w, c in weights.items()}
+            seeds = {w: _cut(c if right is not None else c + c.T, at) for w, c in weights.items()}
             kernels, moved = pairing.backwards(seeds, options) if pairing else ({}, {})
             for name, k in kernels.items():
-                result[name][at] = k
+                _put(result, name, at, k)
             for name, x in moved.items():
                 slope[input_of(limit, name)] += x
     for name, x in ((name, x) for s in slopes for name, x in s.items()):
@@ -140,12 +140,26 @@ def _zeros(limit: Limit, left: Dataset, right: Dataset | None, names: Sequence[s
 def _pairs(
     limit: Limit, left: Dataset, right: Dataset | None
 ) -> Iterator[tuple[Group, Group, tuple[Ints, ...]]]:
-    """All pairs of groups, with the places of their entries in the kernels."""
+    """All pairs of groups, with the places of their entries in the kernels, none if these are all in their order."""
     other = right or left
+    if len(left.groups) == len(other.groups) == 1:
+        yield left.groups[0], other.groups[0], ()
+        return
     outs = analytic.outputs(limit, left), analytic.outputs(limit, other)
     for g in left.groups:
         for h in other.groups:
             yield g, h, np.ix_(analytic.places(g, left, outs[0]), analytic.places(h, other, outs[1]))
+
+
+def _put(kernels: dict[str, Floats], name: str, at: tuple[Ints, ...], values: Floats) -> None:
+    if at:
+        kernels[name][at] = values
+    else:
+        kernels[name] = values
+
+
+def _cut(kernel: Floats, at: tuple[Ints, ...]) -> Floats:
+    return kernel[at] if at else kernel
 
 
 def _pairing(

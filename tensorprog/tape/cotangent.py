@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import Sym
 from tensorprog.ir.tables import Ints
+from tensorprog.tape.arguments import at_place
 from tensorprog.tape.asking import Slots
 from tensorprog.tape.blocks import (
     Block,
@@ -36,7 +37,7 @@ from tensorprog.tape.blocks import (
     SumOfProducts,
     part,
 )
-from tensorprog.tape.tangent import INPUTS, at_place, tangent
+from tensorprog.tape.tangent import INPUTS, tangent
 from tensorprog.tape.tape import Tape
 
 Floats = NDArray[np.float64]

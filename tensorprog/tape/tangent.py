@@ -23,11 +23,11 @@ import numpy as np
 
 from tensorprog.errors import fail
 from tensorprog.ir import expr as ex
-from tensorprog.ir.expr import Expr, Sym
 from tensorprog.limit.moments import Moments
 from tensorprog.symbolic.bounded import bounded, resolved
 from tensorprog.symbolic.expectation import Closed, Expectation, Request
 from tensorprog.symbolic.points import has_dirac
+from tensorprog.tape.arguments import Argument, at_place, derived, minus, multiplied, number
 from tensorprog.tape.asking import Slots
 from tensorprog.tape.blocks import (
     Block,
@@ -247,7 +247,7 @@ class Tangents:
         for name, placed in f.scalars.items():
             moved = self._tangent(p, placed)
             if moved is not None:
-                yield replace(f, fn=ex.differentiate(f.fn, name)), _number(moved)
+                yield replace(f, fn=ex.differentiate(f.fn, name)), number(moved)
 
     def _group(
         self, p: str, g: GroupValue, entries: int
@@ -279,19 +279,19 @@ class Tangents:
             elif stretch is not None:
                 yield (stretch,), (self._partial(g, (i,), True, entries),)
                 if a.mean is not None:
-                    yield (stretch, _minus(a.mean)), (self._partial(g, (i,), False, entries),)
+                    yield (stretch, minus(a.mean)), (self._partial(g, (i,), False, entries),)
         for i, a in enumerate(args):
             for j in range(i + 1, len(args)):
                 yield from self._turned(p, g, (i, j), (a, args[j]), entries)
         for name, placed in g.scalars.items():
             moved = self._tangent(p, placed)
             if moved is not None:
-                yield from (((_number(moved),), (d,)) for d in self._by_parameter(g, name, entries))
+                yield from (((number(moved),), (d,)) for d in self._by_parameter(g, name, entries))
         if g.parametric is not None and p in ex.symbols(g.parametric.left) | ex.symbols(g.parametric.right):
             yield from (((), (d,)) for d in self._by_parameter(g, p, entries))
 
     def _turned(
-        self, p: str, g: GroupValue, at: tuple[int, int], pair: tuple[_Argument, _Argument], entries: int
+        self, p: str, g: GroupValue, at: tuple[int, int], pair: tuple[Argument, Argument], entries: int
     ) -> Iterator[tuple[tuple[Factor, ...], tuple[GroupValue, ...]]]:
         """E[F_ij] times the change of a correlation, in terms of one factor a side."""
         second = self._second(g, *at)
@@ -303,13 +303,13 @@ class Tangents:
             yield (), (partial, at_place(moved))
         for x, y in ((a, b), (b, a)):
             if x.mean_tangent is not None and y.mean is not None:
-                yield (_minus(y.mean),), (partial, at_place(x.mean_tangent))
+                yield (minus(y.mean),), (partial, at_place(x.mean_tangent))
             stretch = x.stretch()
             if stretch is not None:
-                minus = replace(stretch, fn=ex.neg(stretch.fn))
-                yield (minus,), (partial, at_place(second))
+                turned = replace(stretch, fn=ex.neg(stretch.fn))
+                yield (turned,), (partial, at_place(second))
                 if a.mean is not None and b.mean is not None:
-                    yield (stretch, _number(a.mean), _number(b.mean)), (partial,)
+                    yield (stretch, number(a.mean), number(b.mean)), (partial,)
 
     def _second(self, g: GroupValue, i: int, j: int) -> Placed:
         """The second moment of two arguments, i < j."""
@@ -320,14 +320,14 @@ class Tangents:
             return ("right", *g.inside[1][i - k][j - k])
         return ("own", *g.across[i][j - k])
 
-    def _arguments(self, p: str, g: GroupValue) -> list[_Argument]:
+    def _arguments(self, p: str, g: GroupValue) -> list[Argument]:
         found = []
         for s, where in enumerate(SIDES):
             for i, slot in enumerate(g.means[s]):
                 mean: Placed | None = (where, *slot) if slot[1].any() else None
                 second = (where, *g.inside[s][i][i])
                 moved = None if mean is None else self._tangent(p, mean)
-                found.append(_Argument(mean, moved, second, self._tangent(p, second)))
+                found.append(Argument(mean, moved, second, self._tangent(p, second)))
         return found
 
     def _partial(self, g: GroupValue, at: tuple[int, ...], times: bool, entries: int) -> GroupValue:
@@ -335,15 +335,15 @@ class Tangents:
         assert g.expectation is not None
         request = g.expectation.request
         for i in at:
-            request = _derived(request, i)
+            request = derived(request, i)
         if times:
-            request = _times(request, at[0])
+            request = multiplied(request, at[0])
         return self._asked(g, request, entries)
 
     def _squared(self, g: GroupValue, entries: int) -> GroupValue:
         """E[u^2 F(u)], as E[u F'(u)] = E[u^2 F(u)] / C - E[F(u)] (Stein) does not differentiate point masses."""
         assert g.expectation is not None
-        return self._asked(g, _times(_times(g.expectation.request, 0), 0), entries)
+        return self._asked(g, multiplied(multiplied(g.expectation.request, 0), 0), entries)
 
     def _by_parameter(self, g: GroupValue, p: str, entries: int) -> Iterator[GroupValue]:
         """E[dF / dp], a term for each side."""
@@ -361,79 +361,11 @@ class Tangents:
         return GroupValue(None, moment=self._value(g, self._known(found), entries))
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class _Argument:
-    """Mean (None: zero) and second moment of an argument, and their derivatives (None: zero)."""
-
-    mean: Placed | None
-    mean_tangent: Placed | None
-    second: Placed
-    second_tangent: Placed | None
-
-    def stretch(self) -> Factor | None:
-        """r = C' / (2 C) of the variance C, 0 where that is 0; None where it is 0 everywhere."""
-        parts = {"t": self.second_tangent, "m": self.mean, "n": self.mean_tangent}
-        if self.second_tangent is None and self.mean_tangent is None:
-            return None
-        known = {name: placed for name, placed in parts.items() if placed is not None}
-        return Factor(_stretch(frozenset(known)), {"s": self.second, **known}, {})
-
-    @property
-    def inverse(self) -> Factor:
-        """1 / C of an argument without mean, 0 where C is 0."""
-        c = Sym("s")
-        live = ex.call("gt", c, ex.ZERO)
-        return Factor(ex.div(live, ex.add(c, ex.sub(ex.ONE, live))), {"s": self.second}, {})
-
-
-def _stretch(known: frozenset[str]) -> Expr:
-    t, m, n = (Sym(x) if x in known else ex.ZERO for x in "tmn")
-    variance = ex.sub(Sym("s"), ex.power(m, ex.num(2)))
-    moved = ex.sub(t, ex.mul(ex.num(2), m, n))
-    live = ex.call("gt", variance, ex.ZERO)
-    return ex.div(ex.mul(ex.HALF, live, moved), ex.add(variance, ex.sub(ex.ONE, live)))
-
-
 def _computes(expectation: Expectation) -> object:
     """What an expectation computes, and how: equal for closed forms of functions that are written differently."""
     if isinstance(expectation, Closed):
         return expectation.sums, expectation.backup is None
     return expectation
-
-
-def _derived(request: Request, i: int) -> Request:
-    """F with its i-th argument differentiated."""
-    k = len(request.left_args)
-    try:
-        if i < k:
-            return replace(request, left=ex.differentiate(request.left, request.left_args[i]))
-        return replace(request, right=ex.differentiate(request.right, request.right_args[i - k]))
-    except ValueError as error:
-        text = ex.show(ex.mul(request.left, request.right))
-        raise fail(f"E[{text}] has no derivative: {error}", hint="ask for the derivatives of the NNGP alone") from None
-
-
-def _times(request: Request, i: int) -> Request:
-    """F times its i-th argument."""
-    k = len(request.left_args)
-    if i < k:
-        return replace(request, left=ex.mul(Sym(request.left_args[i]), request.left))
-    return replace(request, right=ex.mul(Sym(request.right_args[i - k]), request.right))
-
-
-def _number(placed: Placed) -> Factor:
-    return Factor(Sym("t"), {"t": placed}, {})
-
-
-def _minus(placed: Placed) -> Factor:
-    return Factor(ex.neg(Sym("t")), {"t": placed}, {})
-
-
-def at_place(placed: Placed) -> GroupValue:
-    """A slot as a factor of a product."""
-    where, key, slots = placed
-    return GroupValue(None, moment=(key, slots)) if where == "own" else GroupValue(None, mean=placed)
 
 
 def _plain(group: GroupValue) -> GroupValue:
