@@ -239,8 +239,8 @@ class Network:
 
             d K(x1 + e along, x2) / d e  at e = 0;  of x1 with itself (x2 None) both arguments move
 
-        `along` has the form and the shapes of x1.  Raises TensorProgError where it has not, for what has to be sampled,
-        and for inputs that are combined before the first weight.
+        `along` has the form and the shapes of x1.  Raises TensorProgError where it has not, and for what has to be
+        sampled.
         """
         from tensorprog.evaluate import Options, pushed
 

@@ -1,5 +1,5 @@
 """Reverse-mode differentiation: a program becomes a longer program that also computes its gradients."""
 
-from tensorprog.autodiff.reverse import differentiate
+from tensorprog.autodiff.reverse import Seeded, differentiate, seeded
 
-__all__ = ["differentiate"]
+__all__ = ["Seeded", "differentiate", "seeded"]

@@ -11,15 +11,18 @@ do, with the shift reversed.  The program grows by a number of definitions propo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import final
 
 from tensorprog.autodiff.rules import Contribution, Frame, Scatter, Whole, contributions
 from tensorprog.errors import fail
 from tensorprog.ir.expr import ZERO, Expr, Sym, symbols
 from tensorprog.ir.program import (
     Axis,
+    Data,
     Differentiated,
+    Input,
     Instr,
     Linear,
     Map,
@@ -28,6 +31,7 @@ from tensorprog.ir.program import (
     Term,
     Use,
     Var,
+    identity,
     operands,
 )
 
@@ -44,13 +48,45 @@ def differentiate(program: Program, output: str) -> Differentiated:
         raise fail(f"output '{output}' is a vector and has no gradient", program.output(output).span,
                    "differentiate a scalar such as dot(v, h), or each element of a family of scalars")
     active = _active(program, root.name)
-    frame = _frame(program, root, active)
-    found = _walk(program, root.name, frame)
+    frame = _frame(program, _output_axes(program, root), active)
+    found = _walk(program, [root.name], frame)
     reached = {root.name} | {c.target for cs in found.values() for c in cs}
     order = [i.var.name for i in reversed(program.instrs) if i.var.name in reached & active]
-    instrs = [instr for name in order for instr in _adjoint(name, root, found, order, frame)]
+    seeds = {root.name: _seed(frame)}
+    instrs = [instr for name in order for instr in _adjoint(name, seeds, found, order, frame)]
     uses = tuple(u for i in program.instrs if i.var.name in order for u in _use(i, frame))
     return Differentiated(program.extended(tuple(instrs)), output, uses)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Seeded:
+    """A program with adjoints; the adjoint of a root starts with an input, `seeds[root]`.
+
+    `adjoints[source]` is the sum over roots of seed * d root / d source; a source without one reaches no root.
+    """
+
+    program: Program
+    seeds: Mapping[str, str]
+    adjoints: Mapping[str, str]
+
+
+def seeded(program: Program, roots: Sequence[str], sources: Sequence[str]) -> Seeded:
+    """`program`, which has finite dimensions and no weights, with the adjoints of sources for seeds of roots.
+
+    Raises TensorProgError when a nonlinearity on the way has no derivative.
+    """
+    frame = _frame(program, (), _between(program, sources, roots))
+    found = _walk(program, roots, frame)
+    order = [i.var.name for i in reversed(program.instrs) if i.var.name in found]
+    variables = {r: replace(program.var(r), name=frame.fresh(f"seed.{r}"), named=False) for r in roots if r in found}
+    seeds = {r: Term(v.name, Map(v.axes, identity(v.axes), identity(v.axes))) for r, v in variables.items()}
+    given = tuple(Input(v.name, v.axes, None if v.dim is None else v.dim.size) for v in variables.values())
+    instrs = [Instr(v, Data(v.name)) for v in variables.values()]
+    instrs += [instr for name in order for instr in _adjoint(name, seeds, found, order, frame)]
+    longer = replace(program.extended(tuple(instrs)), inputs=program.inputs + given)
+    names = {r: v.name for r, v in variables.items()}
+    return Seeded(longer, names, {s: frame.adjoints[s] for s in sources if s in found})
 
 
 # ---------------------------------------------------------------- which families
@@ -59,12 +95,17 @@ def differentiate(program: Program, output: str) -> Differentiated:
 def _active(program: Program, root: str) -> frozenset[str]:
     """The families that a trained weight reaches and that reach the output."""
     trained = [i.var.name for i in program.instrs if isinstance(i.op, MatMul) and _trained(program, i.op)]
+    return _between(program, trained, [root])
+
+
+def _between(program: Program, sources: Iterable[str], roots: Iterable[str]) -> frozenset[str]:
+    """The families that sources reach and that reach a root, these themselves among them."""
     readers: dict[str, list[str]] = {}
     for instr in program.instrs:
         for name in operands(instr.op):
             readers.setdefault(name, []).append(instr.var.name)
-    below = _reach(trained, lambda name: readers.get(name, ()))
-    above = _reach([root], lambda name: operands(program.instr(name).op))
+    below = _reach(sources, lambda name: readers.get(name, ()))
+    above = _reach(roots, lambda name: operands(program.instr(name).op))
     return frozenset(below & above)
 
 
@@ -82,9 +123,9 @@ def _reach(start: Iterable[str], following: Callable[[str], Iterable[str]]) -> s
     return seen
 
 
-def _frame(program: Program, root: Var, active: frozenset[str]) -> Frame:
+def _frame(program: Program, out: tuple[Axis, ...], active: frozenset[str]) -> Frame:
     taken = {i.var.name for i in program.instrs}
-    frame = Frame(program, _output_axes(program, root), {}, active, taken)
+    frame = Frame(program, out, {}, active, taken)
     adjoints = {i.var.name: frame.fresh(f"d.{i.var.name}") for i in program.instrs if i.var.name in active}
     return Frame(program, frame.out, adjoints, active, taken)
 
@@ -116,10 +157,10 @@ def _names(program: Program) -> set[str]:
 # ---------------------------------------------------------------- the walk
 
 
-def _walk(program: Program, root: str, frame: Frame) -> dict[str, list[Contribution]]:
-    """What every reached family adds to others, from the output on; families in program order."""
+def _walk(program: Program, roots: Iterable[str], frame: Frame) -> dict[str, list[Contribution]]:
+    """What every reached family adds to others, from the roots on; families in program order."""
     found: dict[str, list[Contribution]] = {}
-    waiting = [root] if root in frame.active else []
+    waiting = [root for root in roots if root in frame.active]
     while waiting:
         name = waiting.pop()
         if name not in found:
@@ -129,15 +170,15 @@ def _walk(program: Program, root: str, frame: Frame) -> dict[str, list[Contribut
 
 
 def _adjoint(
-    name: str, root: Var, found: dict[str, list[Contribution]], order: Sequence[str], frame: Frame
+    name: str, seeds: Mapping[str, Term], found: dict[str, list[Contribution]], order: Sequence[str], frame: Frame
 ) -> list[Instr]:
-    """The definition of one adjoint, after the helpers that only it reads."""
+    """The definition of one adjoint, which starts with its seed, after the helpers that only it reads."""
     var = frame.adjoint(name)
     parts = [c for reader in order for c in found[reader] if c.target == name]
-    if len(parts) == 1 and isinstance(parts[0], Whole) and name != root.name:
+    if len(parts) == 1 and isinstance(parts[0], Whole) and name not in seeds:
         return [Instr(var, parts[0].op)]
     scattered = [c if isinstance(c, Scatter) else _scattered(c, var, frame) for c in parts]
-    terms = [_seed(frame)] if name == root.name else []
+    terms = [seeds[name]] if name in seeds else []
     terms += [c.term for c in scattered]
     return [h for c in scattered for h in c.helpers] + [Instr(var, Linear(tuple(terms)))]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, final
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tensorprog.dataset import Dataset, Group
 from tensorprog.evaluate import grid
+from tensorprog.evaluate.known import known
 from tensorprog.evaluate.pairs import (
     TABULATED,
     Errors,
@@ -28,8 +29,6 @@ from tensorprog.evaluate.pairs import (
     single_code,
     worth,
 )
-from tensorprog.finite import Group as FiniteGroup
-from tensorprog.finite import draw, forward
 from tensorprog.ir.tables import Sizes, count
 from tensorprog.limit.analyse import Limit
 from tensorprog.limit.moments import Moments
@@ -317,11 +316,4 @@ def _by_machine(run: Run, machine: Machine) -> bool:
 
 def data_families(limit: Limit, group: Group) -> dict[str, Floats]:
     """The families that are known from the inputs alone: [examples, elements, dim] or [examples, elements]."""
-    program = limit.program
-    names = [i.var.name for i in program.instrs if limit.orders.of[i.var.name].data]
-    if not names:
-        return {}
-    known = replace(program, weights=(), instrs=tuple(i for i in program.instrs if i.var.name in names), outputs=())
-    network = draw(known, group.sizes, {w.name: 1 for w in program.widths}, 0, np.float64)
-    found = forward(known, network, FiniteGroup(group.sizes, group.batch), names)
-    return {name: np.asarray(value, dtype=np.float64) for name, value in found.items()}
+    return known(limit).of(group)

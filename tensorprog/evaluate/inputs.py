@@ -17,14 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.dataset import Dataset, Group
-from tensorprog.errors import fail
 from tensorprog.evaluate import analytic
 from tensorprog.evaluate.gradients import check_finite, without_sampling
 from tensorprog.evaluate.kernels import Derived, Maker, Report, is_zero, served, wanted
+from tensorprog.evaluate.known import known
 from tensorprog.evaluate.moving import Moving, backwards, forwards
 from tensorprog.evaluate.options import Options
 from tensorprog.evaluate.pairs import Errors, Pairs, evaluator, part_of
-from tensorprog.ir.program import Data
 from tensorprog.limit.analyse import Limit
 from tensorprog.tape.blocks import DataGram
 from tensorprog.tape.cotangent import cotangent, primal
@@ -122,11 +121,13 @@ def pulled(
         for (g, h, at), slope in zip(_pairs(limit, left, right), targets, strict=True):
             pairing = _pairing(derived, backwards, (g, h), None, options, errors)
             seeds = {w: _cut(c if right is not None else c + c.T, at) for w, c in weights.items()}
-            kernels, moved = pairing.backwards(seeds, options) if pairing else ({}, {})
+            if pairing is None:
+                continue
+            kernels, moved = pairing.backwards(seeds, options)
             for name, k in kernels.items():
                 _put(result, name, at, k)
-            for name, x in moved.items():
-                slope[input_of(limit, name)] += x
+            for name, x in known(limit).pulled(g, moved).items():
+                slope[name] += x
     for name, x in ((name, x) for s in slopes for name, x in s.items()):
         check_finite(f"the gradient by {name}", x)
     return KernelCotangents(result.get("nngp"), result.get("ntk"), slopes, Report(served(errors, {})))
@@ -170,25 +171,10 @@ def _pairing(
     alive = tuple(w for w in wanted(limit, options.want) if not is_zero(limit, w))
     if not alive:
         return None
-    data = _families(limit, left), _families(limit, right)
-    tangents = {} if moved is None else {along(name): x for name, x in _families(limit, moved).items()}
+    data = known(limit).of(left), known(limit).of(right)
+    tangents = {} if moved is None else {along(f): x for f, x in known(limit).pushed(left, moved.batch).items()}
     tapes = derived.moving(make, options.tier, alive, left, right)
     return _Pairing(tapes, (data[0] | tangents, data[1]), (len(left), len(right)), errors)
-
-
-def _families(limit: Limit, group: Group) -> dict[str, Floats]:
-    """What is known from the data, which must be the inputs alone."""
-    names = [i.var.name for i in limit.program.instrs if limit.orders.of[i.var.name].data]
-    return {name: group.batch[input_of(limit, name)] for name in names}
-
-
-def input_of(limit: Limit, family: str) -> str:
-    """The input that a family known from the data is.  Raises TensorProgError for one that is computed from inputs."""
-    instr = limit.program.instr(family)
-    if not isinstance(instr.op, Data):
-        message = "inputs that are combined before the first weight have no derivative yet"
-        raise fail(message, instr.var.span, "combine them beforehand, or behind the weight")
-    return instr.op.input
 
 
 @final

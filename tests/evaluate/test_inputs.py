@@ -129,6 +129,19 @@ def test_several_outputs_and_inputs_of_several_forms():
     check(net, x, output="g")
 
 
+def test_inputs_that_are_combined_before_the_first_weight():
+    """A norm, a recurrence, an elementwise function, a factor that is a number, a maximum."""
+    net = tensorprog.load(source_of(
+        "input x[T]: [d]\ninput s\nweight U: [n, d] ~ N(0, 1 / d)\nweight v: [n] ~ N(0, 1 / n)\n"
+        "z[t in T] = x[t] / sqrt(avg(x[t] * x[t]))\nr = zeros(d)\n"
+        "for t in T:\n    r = exp(s) * z[t] + 0.5 * r\n    m[t] = r\n"
+        "p = max(t in T) tanh(m[t])\noutput mean(t in T) dot(v, erf(s * (U @ (m[t] + p))))"
+    ))
+    x = {"x": np.random.default_rng(0).standard_normal((3, 3, 4)), "s": np.array([0.5, -0.3, 0.7])}
+    check(net, x)
+    check(net, x, {"x": x["x"][:2, :2] + 1, "s": np.array([0.2, 0.4])})
+
+
 @pytest.mark.parametrize("phi", ["relu", pytest.param("tanh", marks=pytest.mark.slow)])
 def test_machine_code_computes_the_same(phi, monkeypatch):
     """Equal examples among them, several strips, and chunks of left examples."""
