@@ -9,6 +9,7 @@ import tensorprog
 from tensorprog.dataset import bind
 from tensorprog.evaluate import analytic
 from tensorprog.limit.moments import Moments
+from tensorprog.tape.support import Supports
 from tests.agreement.comparing import EXAMPLES
 
 
@@ -91,3 +92,30 @@ def test_blocks_are_in_order():
     for n, block in enumerate(cross.tape.ordered):
         for key, slots in block.reads(False):
             assert all(last.get((key, int(s)), -1) < n for s in slots if s > 0)
+
+
+@pytest.mark.parametrize("name", ["rnn", "rnn_stacked", "rnn_bidirectional", "rnn_average", "cnn_circular"])
+def test_supports_contain_what_is_not_zero(name, monkeypatch):
+    """Against tapes that ask for everything and drop what they find to be zero."""
+    net = tensorprog.load(EXAMPLES / f"{name}.tp")
+    inputs = (image(4), image(4)) if name == "cnn_circular" else (sequence(12), sequence(9))
+    groups = [bind(net.program, x).groups[0] for x in inputs]
+    moments = Moments(net.limit())
+    cross = analytic.prepare(net.limit(), moments, *groups, ("nngp", "ntk")).tape
+    with monkeypatch.context() as patched:
+        patched.setattr(Supports, "of", lambda self, u, v: None)
+        full = analytic.prepare(net.limit(), moments, *groups, ("nngp", "ntk")).tape
+    zeros = full.find_zeros()
+    for key, slots in full.slots.items():
+        support = cross.supports.of(*key[1:]) if key[0] == "moment" else None
+        alive = (slots.at > 0) & ~zeros.get(key, np.zeros(len(slots.at), dtype=bool))
+        assert support is None or not alive[~support.ravel()].any(), key
+    assert cross.count <= full.count + 20
+
+
+def test_gradients_of_a_recurrence_meet_at_equal_distances_from_its_end():
+    net = tensorprog.load(EXAMPLES / "rnn.tp")
+    groups = [bind(net.program, sequence(length)).groups[0] for length in (30, 20)]
+    tape = analytic.prepare(net.limit(), Moments(net.limit()), *groups, ("ntk",)).tape
+    support = tape.supports.of("d.s", "d.s")
+    np.testing.assert_array_equal(np.argwhere(support), np.stack([np.arange(10, 30), np.arange(20)], axis=1))
