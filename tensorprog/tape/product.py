@@ -123,6 +123,8 @@ def _projected(
     """The cross tape and those of both runs in a projection, without what is known to be zero."""
     own = ProjectedMoments(moments, projection)
     first = _built(own, sizes, want, ({}, {}, {}))
+    if any(t.is_recurrent for t in first):
+        raise NotSeparable("a loop over an axis")
     zeros = [t.find_zeros() for t in first]
     return _built(own, sizes, want, (zeros[0], zeros[1], zeros[2])) if any(zeros) else first
 

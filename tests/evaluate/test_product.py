@@ -46,9 +46,9 @@ def test_products_are_the_tape_of_all_pairs(name: str, shape: tuple[int, ...]) -
         assert np.allclose(values.reshape(3, 3), expected, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("name", ["rnn", "mlp", "gcn"])
+@pytest.mark.parametrize("name", ["rnn", "rnn_bidirectional", "mlp", "gcn"])
 def test_programs_without_two_groups_of_axes(name: str) -> None:
-    """One axis, none, and coefficients that mention both."""
+    """One axis, one with loops in both directions, none, and coefficients that mention both."""
     program = tensorprog.load(EXAMPLES / f"{name}.tp").program
     limit = analyse(program)
     with pytest.raises(NotSeparable):
