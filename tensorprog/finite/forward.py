@@ -77,12 +77,12 @@ def begin(program: Program, network: Network, group: Group, keep: Collection[str
 
 
 def advance(state: State, keep: Collection[str], computed: Collection[str]) -> None:
-    """Computes the families `computed`, and frees those that are dead and not in `keep`."""
-    for step, dying in zip(state.plan.steps, last_uses(state.plan.steps, keep), strict=True):
-        if step.instr.var.name in computed:
-            state.store(step, compute(step, state))
-            for name in dying:
-                state.values.pop(name, None)
+    """Computes the families `computed`; what is read the last time there is freed unless it is in `keep`."""
+    steps = tuple(step for step in state.plan.steps if step.instr.var.name in computed)
+    for step, dying in zip(steps, last_uses(steps, keep), strict=True):
+        state.store(step, compute(step, state))
+        for name in dying:
+            state.values.pop(name, None)
     for name in computed:
         if name in keep:
             state.value(name)

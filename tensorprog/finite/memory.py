@@ -18,19 +18,17 @@ from tensorprog.ir.tables import count
 
 def live_bytes(program: Program, network: Network, group: Group, uses: tuple[Use, ...]) -> int:
     """The most that a run holds for one example, views counted as if they were copies."""
-    keep = kept(program, uses)
-    chosen = plan(needed(program, keep), {**network.env, **group.sizes})
+    chosen = plan(needed(program, kept(program, uses)), {**network.env, **group.sizes})
     held: dict[str, int] = {}
     most = 0
     for stage in stages(program, uses):
-        for step, dying in zip(chosen.steps, last_uses(chosen.steps, keep), strict=True):
-            if step.instr.var.name in stage.computed:
-                held[step.instr.var.name] = _numbers(step.instr.var, chosen)
-                most = max(most, sum(held.values()))
-                for name in dying:
-                    held.pop(name, None)
-        for name in stage.freed:
-            held.pop(name, None)
+        steps = tuple(step for step in chosen.steps if step.instr.var.name in stage.computed)
+        for step, dying in zip(steps, last_uses(steps, stage.held | stage.used), strict=True):
+            held[step.instr.var.name] = _numbers(step.instr.var, chosen)
+            most = max(most, sum(held.values()))
+            for name in dying:
+                held.pop(name, None)
+        held = {name: numbers for name, numbers in held.items() if name in stage.held}
     return most * network.dtype.itemsize
 
 

@@ -57,13 +57,13 @@ class Runs:
         firsts = np.cumsum([0] + [self.samples([s.group]) for s in states[:-1]]).tolist()
         grams: Grams = {}
         for stage in stages(self.program, self.uses):
-            parallel(partial(advance, keep=keep, computed=stage.computed), states)
+            parallel(partial(advance, keep=stage.held | stage.used, computed=stage.computed), states)
             for w in stage.weights:
                 uses = [u for u in self.uses if u.weight == w]
                 grams[w] = gradient_gram(uses, states, firsts, samples, self.chunk)
             for state in states:
-                for name in stage.freed:
-                    state.values.pop(name)
+                for name in state.values.keys() - stage.held:
+                    del state.values[name]
         outputs = {o.name: [_output(parts, o.var) for parts in runs] for o in self.program.outputs}
         return outputs, {w: grams[w] for w in dict.fromkeys(u.weight for u in self.uses)}
 

@@ -29,7 +29,7 @@ TILE = 1 << 21
 COLUMNS = 128
 """Columns of a weight with which a matrix product is about as fast as with more."""
 
-HELD = 1 << 20
+HELD = 1 << 19
 """Numbers of strips that are held at once."""
 
 GUESSES = 4
