@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import final
 
 import numpy as np
@@ -22,6 +23,7 @@ from tensorprog.finite.convergence import LEVEL, convergence
 from tensorprog.finite.law import law
 from tensorprog.finite.readout import readout_weights
 from tensorprog.finite.simulate import numbered_rows
+from tensorprog.finite.threads import parallel
 from tensorprog.ir.expr import ONE, ZERO, evaluate
 from tensorprog.ir.program import Differentiated, Program
 from tensorprog.verdict import Validation
@@ -30,6 +32,8 @@ Floats = NDArray[np.float64]
 Progress = Callable[[str, float], None]
 
 LEAST_SEEDS, MOST_SEEDS = 8, 128
+SEEDS_AT_ONCE = 16
+"""Seeds that threads share between two reports of progress."""
 
 
 @final
@@ -101,10 +105,11 @@ def _draws(
     draws: dict[int, list[Draw]] = {}
     for k, width in enumerate(sorted(widths)):
         draws[width] = []
-        for seed in range(seeds):
+        for start in range(0, seeds, SEEDS_AT_ONCE):
             tell(f"simulating width {width}", done / total)
-            draws[width].append(draw(program, output, data, width, seed + 10_000 * k, want))
-            done += width**2
+            chosen = [seed + 10_000 * k for seed in range(start, min(seeds, start + SEEDS_AT_ONCE))]
+            draws[width] += parallel(partial(draw, program, output, data, width, want=want), chosen)
+            done += len(chosen) * width**2
     tell("simulated", 1.0)
     return draws
 
