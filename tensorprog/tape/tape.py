@@ -264,11 +264,11 @@ class Tape(Rules):
 
 
 def _displacement(before: Line | None, li: Ints, rj: Ints) -> tuple[int, int] | None:
-    """By how much index pairs are displaced from those before; None if not all by the same, or not at all."""
+    """By how much index pairs are displaced from those before; None if not all by the same."""
     if before is None or len(before[0]) != len(li):
         return None
-    steps = {*zip((li - before[0]).tolist(), (rj - before[1]).tolist(), strict=True)} - {(0, 0)}
-    return steps.pop() if len(steps) == 1 else None
+    down, right = li - before[0], rj - before[1]
+    return (int(down[0]), int(right[0])) if (down == down[0]).all() and (right == right[0]).all() else None
 
 
 def _steps(at: Ints, step: int, size: int) -> int:
