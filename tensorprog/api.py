@@ -202,18 +202,20 @@ class Network:
         want: tuple[str, ...] = ("nngp", "ntk"),
         tier: str = "auto",
         progress: Progress | None = None,
+        reductions: bool = True,
     ) -> KernelGradients:
         """Both kernels and their derivatives with respect to parameters of the program, exact as the kernels are.
 
         `wrt` names parameters that are numbers, in variances, coefficients or nonlinearities, or gives other numbers
         for them, {"sw": 1.3}; `d_nngp[p]` and `d_ntk[p]` have the shape of the kernels.
+        Many derivatives on data of equal norms are tabulated as kernels are, unless `reductions` is off.
 
         Raises TensorProgError for a parameter that is unknown, no number or decides what is computed, such as a
         depth, and for what has to be sampled.
         """
         from tensorprog.evaluate import Options, gradients
 
-        options = Options(want, tier, progress=progress)
+        options = Options(want, tier, progress=progress, reductions=reductions)
         check_options(options)
         names = tuple(dict.fromkeys([wrt] if isinstance(wrt, str) else wrt))
         values = numbers(self.program, names, wrt if isinstance(wrt, Mapping) else {})

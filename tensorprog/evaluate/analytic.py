@@ -20,6 +20,7 @@ from tensorprog.evaluate import grid
 from tensorprog.evaluate.known import known
 from tensorprog.evaluate.pairs import (
     TABULATED,
+    TABULATED_SLOPES,
     Errors,
     Evaluator,
     Pairs,
@@ -282,7 +283,7 @@ def _group_kernels(  # noqa: PLR0913
     runs, families = (selves[0], selves[1]), (data[0], data[1])
     pairs = Pairs(cross.tape, lambda: cross.tape.ordered, keys, families, runs, errors, prepared.memory)
     chosen: Evaluator | None = None
-    if tables is not None and total >= TABULATED[True] and set(moving) <= {"nngp", "ntk"}:
+    if tables is not None and total >= (TABULATED_SLOPES if prepared.parameters else TABULATED[True]):
         from tensorprog.evaluate.zonal import zonal  # numba is loaded here
 
         chosen = zonal(pairs, cross.known, tuple(moving), tables, total)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from tensorprog.dataset import Dataset
 from tensorprog.errors import fail
 from tensorprog.evaluate import analytic
-from tensorprog.evaluate.kernels import Derived, Report, inner_randomness, is_zero, served, wanted
+from tensorprog.evaluate.kernels import Derived, Report, Row, inner_randomness, is_zero, served, wanted
 from tensorprog.evaluate.options import Options
-from tensorprog.evaluate.pairs import Errors
+from tensorprog.evaluate.pairs import Tables
 from tensorprog.ir import expr as ex
 from tensorprog.ir.program import formulas
 from tensorprog.limit.analyse import Limit
@@ -63,9 +63,9 @@ def gradients(
     left, right = _with_sizes(left, values), None if right is None else _with_sizes(right, values)
     shape = analytic.output_rows(limit, left), analytic.output_rows(limit, right or left)
     found: dict[str, Floats] = {}
-    errors = Errors()
+    rows: tuple[Row, ...] = ()
     if alive:
-        found, errors = _deterministic(derived, alive, tuple(values), left, right, options)
+        found, rows = _deterministic(derived, alive, tuple(values), left, right, options)
     names = [n for w in want for n in (w, *(analytic.derivative(w, p) for p in values))]
     found = {n: found.get(n, np.zeros(shape)) for n in names}
     for name, k in found.items():
@@ -74,7 +74,7 @@ def gradients(
     def slopes(w: str) -> dict[str, Floats] | None:
         return {p: found[analytic.derivative(w, p)] for p in values} if w in want else None
 
-    report = Report(served(errors, {}))
+    report = Report(rows)
     return KernelGradients(found.get("nngp"), found.get("ntk"), slopes("nngp"), slopes("ntk"), report)
 
 
@@ -85,11 +85,13 @@ def _deterministic(
     left: Dataset,
     right: Dataset | None,
     options: Options,
-) -> tuple[dict[str, Floats], Errors]:
+) -> tuple[dict[str, Floats], tuple[Row, ...]]:
     _check_data(derived.limit, parameters)
     with without_sampling(derived.limit):
         prepared = derived.prepared(options.tier, want, parameters)
-        return analytic.kernels(prepared, left, right, _progress(options))
+        tables = Tables() if options.reductions else None
+        found, errors = analytic.kernels(prepared, left, right, _progress(options), tables=tables)
+        return found, served(errors, tables or {})
 
 
 @contextmanager

@@ -176,7 +176,8 @@ def _analytic(
 
 def served(errors: Errors, tables: Tables) -> tuple[Row, ...]:
     """What expectations and tables contribute to a report."""
-    tabulated = (Row(f"{k.upper()} as a function of the cosine", "table", error) for k, error in tables.items())
+    names = {k: k.upper() if k in ("nngp", "ntk") else k for k in tables}
+    tabulated = (Row(f"{names[k]} as a function of the cosine", "table", error) for k, error in tables.items())
     return (*(Row(describe(e), e.tier, error) for e, error in errors.values()), *tabulated)
 
 

@@ -33,6 +33,8 @@ STEP = 1 << 12
 """The slots that take arrays as long as a step of a recurrence takes them at least."""
 TABULATED = {True: 1 << 16, False: 1 << 20}
 """The same for tables, in pairs of examples."""
+TABULATED_SLOPES = 1 << 23
+"""Pairs of examples from which tables of derivatives pay: for an optimizer they are made anew in each step."""
 
 
 @final

@@ -7,7 +7,7 @@ import pytest
 
 import tensorprog
 from tensorprog.errors import TensorProgError
-from tensorprog.evaluate import pairs
+from tensorprog.evaluate import analytic, pairs, zonal
 from tests.agreement.comparing import EXAMPLES, example_inputs
 from tests.oracles.duals import ERF, pairwise
 from tests.writing import source_of
@@ -151,6 +151,23 @@ def test_machine_code_computes_the_same(phi, monkeypatch):
     machine = net.kernel_gradients(X, Y, wrt=("sw",))
     for want in ("d_nngp", "d_ntk"):
         np.testing.assert_allclose(getattr(machine, want)["sw"], getattr(arrays, want)["sw"], rtol=1e-10)
+
+
+@pytest.mark.parametrize("phi", ["relu", "erf"])
+def test_on_data_of_equal_norms_derivatives_are_tables(phi, monkeypatch):
+    """Functions of the cosine, equal and opposite examples among them; the report has their errors."""
+    monkeypatch.setattr(analytic, "TABULATED_SLOPES", 0)
+    monkeypatch.setattr(pairs, "TABULATED", {True: 0, False: 0})
+    monkeypatch.setattr(zonal, "TABULATED", {True: 0, False: 0})
+    unit = np.vstack([X, -X[:1]]) / np.linalg.norm(np.vstack([X, X[:1]]), axis=1)[:, None]
+    net = tensorprog.load(EXAMPLES / "mlp.tp", phi=phi)
+    found, expected = (net.kernel_gradients(unit, wrt=("sw", "sb"), reductions=r) for r in (True, False))
+    rows = [row for row in found.report.rows if row.tier == "table"]
+    assert len(rows) == 6 and not any(row.tier == "table" for row in expected.report.rows)
+    for name in ("sw", "sb"):
+        for want in ("d_nngp", "d_ntk"):
+            slope = getattr(expected, want)[name]
+            np.testing.assert_allclose(getattr(found, want)[name], slope, rtol=0, atol=1e-10 * np.abs(slope).max())
 
 
 def test_the_gradient_of_the_marginal_likelihood():
