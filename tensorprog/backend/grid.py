@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from tensorprog.backend.build import load
 from tensorprog.backend.formula import interpreted
-from tensorprog.backend.grid_emit import CHUNK, COLUMNS, KINDS, RUN, Formulas, module
+from tensorprog.backend.grid_emit import KINDS, Formulas, module
 from tensorprog.backend.grid_forward import folded, forward, ordered_by_key
 from tensorprog.backend.grid_known import Known, formulas_of, kinds_of, known_of, settled, single_point, written
+from tensorprog.backend.grid_loops import CHUNK, COLUMNS, RUN
 from tensorprog.backend.grid_ops import operations
 from tensorprog.backend.grid_points import Point, pointwise
 from tensorprog.backend.grid_stages import staged
@@ -23,7 +24,7 @@ from tensorprog.cores import cores
 from tensorprog.ir.tables import Ints
 from tensorprog.symbolic.expectation import Expectation
 from tensorprog.symbolic.moments import Moments
-from tensorprog.tape.blocks import Key
+from tensorprog.tape.blocks import Key, Product
 from tensorprog.tape.product import ProductTapes
 from tensorprog.tape.product_run import ProductRun
 
@@ -55,9 +56,10 @@ class GridMachine:
         """All expectations, in the order of the worst errors."""
         return tuple(e for x in self.points for e in x.expectations)
 
-    def tile(self, pairs: int, memory: int) -> int:
-        """Pairs of examples at a time, for so many in all: the same number for all threads."""
-        most = max(1, min(TILE, min(memory, MEMORY) // (8 * self.tables.rows * workers())))
+    def tile(self, pairs: int, memory: int, known: int) -> int:
+        """Pairs of examples at a time, for so many in all: the same number for all threads; `known` are the rows of
+        both sides."""
+        most = max(1, min(TILE, min(memory, MEMORY) // (8 * (self.tables.rows + known) * workers())))
         rounds = -(-pairs // (most * workers()))
         return -(-pairs // (rounds * workers()))
 
@@ -66,8 +68,8 @@ class GridMachine:
         progress: Callable[[float], None],
     ) -> tuple[dict[Key, Floats], Floats]:
         """(values [slots, pairs] of some keys, worst error of every expectation) for pairs of examples."""
-        tile = self.tile(len(pairs[0]), memory)
         known = known_of(self.points, self.formulas, runs, self.names)
+        tile = self.tile(len(pairs[0]), memory, sum(k.rows.shape[1] for k in known))
         cuts = [np.minimum(np.arange(k, k + tile), len(pairs[0]) - 1) for k in range(0, len(pairs[0]), tile)]
         values = {k: np.zeros((int(np.prod(self.tapes.cross.shape(k))), len(pairs[0]))) for k in keys}
         done, waiting = list[int](), iter(cuts)
@@ -209,12 +211,19 @@ def compiled(tapes: ProductTapes) -> GridMachine:
     ops = ordered_by_key(folded(ops, sizes, keys), keys)
     ops, points = pointwise(ops, lowered.expected, sizes, keys)
     arrays = tables(ops, sizes, staged(ops, sizes), keys)
-    alone = {id(e): e for x in points for e in x.expectations}
+    used = _of_runs(tapes)
+    alone = {id(e): e for x in points for e in x.expectations if id(e) in used}
     formulas = tuple(map(formulas_of, (*points, *map(single_point, alone.values()))))
     kind, kinds = kinds_of(formulas)
     n = len(points)
     singles = {i: (k, f) for i, k, f in zip(alone, kind[n:], formulas[n:], strict=True)}
     return GridMachine(tapes, lowered.names, points, formulas[:n], kind[:n], singles, arrays, module(kinds))
+
+
+def _of_runs(tapes: ProductTapes) -> set[int]:
+    """The ids of the expectations of single runs."""
+    blocks = [pair[0] for tape in (tapes.left, tapes.right) for _, pairs in tape.steps for pair in pairs]
+    return {id(g.expectation) for b in blocks if isinstance(b, Product) for g in b.groups}
 
 
 def workers() -> int:

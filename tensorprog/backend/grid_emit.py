@@ -1,14 +1,10 @@
 """Operations of a product tape -> the source of a module that runs them for a tile of P pairs of examples.
 
-    S [rows * P]    the slots of all keys: row s1 * n2 + s2 from the first row of the key on
-    T [width * P]   a line of a mix between its two sums, or partial sums
+    S, T, X, C      see `grid_loops`
     L, R [rows * P] what is known of the left and the right examples of the pairs
     O [Q]           not 0 where a value is in doubt
-    X, C            index columns and coefficients of all entries of the rows (1) and of the columns (2)
 
-The last index column of the columns is the length of a run of entries whose indices go up by one: a run is one loop
-over neighbours in memory, whose body becomes vector instructions.  `run` stops behind expectations that left entries
-in doubt, and is called again when they are settled.
+`run` stops behind expectations that left entries in doubt, and is called again when they are settled.
 """
 
 from __future__ import annotations
@@ -20,178 +16,8 @@ from typing import final
 from tensorprog.backend.access import RESULTS
 from tensorprog.backend.emit import SETTLED, TEMPLATES
 from tensorprog.backend.formula import is_nonnegative, ordered
+from tensorprog.backend.grid_loops import HEAD, NAMES, loops
 from tensorprog.backend.trace import Scalar, Traced
-
-FEW = 4
-"""Terms of a sum that are added in one go."""
-COLUMNS = 16
-RUN = COLUMNS - 1
-"""The index column with the length of a run."""
-CHUNK = 512
-"""Numbers that a pointwise operation works on at a time."""
-
-RESULT = "\n".join(f"results{n} = results[{n}]" for n in range(RESULTS))
-
-HEAD = f'''"""Generated from the equations of a limit over rows and columns."""
-
-import math
-
-from numba import njit
-
-from tensorprog.backend import special
-from tensorprog.backend.access import given, load, results, store
-
-OPTIONS = {{"error_model": "numpy", "nogil": True, "cache": True}}
-Q = {CHUNK}
-RUN = {RUN}
-{RESULT}
-'''
-
-FIXED = '''
-
-@njit(**OPTIONS)
-def fetch(M, at, last, A):
-    """The numbers of some examples, beside each other; those of `last` are there."""
-    n = len(at)
-    for start in range(0, M.shape[1], 64):
-        end = min(start + 64, M.shape[1])
-        for p in range(n):
-            if at[p] != last[p]:
-                row = M[at[p]]
-                for r in range(start, end):
-                    store(A, r * n + p, load(row, r))
-    last[:] = at
-
-
-@njit(**OPTIONS)
-def clear(S, P, first, rows):
-    for q in range(first * P, (first + rows) * P):
-        store(S, q, 0.0)
-
-
-@njit(**OPTIONS)
-def edges(S, P, first, rows, width):
-    """The slots that stand for zero."""
-    clear(S, P, first, width)
-    for r in range(1, rows):
-        for q in range((first + r * width) * P, (first + r * width + 1) * P):
-            store(S, q, 0.0)
-
-
-@njit(**OPTIONS)
-def data(S, P, L, R, k, dim, nl, nr, X1, lo1, hi1, X2, lo2, hi2, n):
-    for e in range(lo1, hi1):
-        f = lo2
-        while f < hi2:
-            o, m = (k + X1[e, 0] * n + X2[f, 0]) * P, X2[f, RUN] * P
-            for q in range(m):
-                store(S, o + q, 0.0)
-            for c in range(dim):
-                a, b = (c * nl + X1[e, 1] + X2[f, 1]) * P, (c * nr + X1[e, 2] + X2[f, 2]) * P
-                for q in range(m):
-                    store(S, o + q, load(S, o + q) + load(L, a + q) * load(R, b + q))
-            f += X2[f, RUN]
-
-
-@njit(**OPTIONS)
-def constant(S, P, k, X1, C1, lo1, hi1, X2, C2, lo2, hi2, n):
-    for e in range(lo1, hi1):
-        f = lo2
-        while f < hi2:
-            o, c = (k + X1[e, 0] * n + X2[f, 0]) * P, C1[e, 0] * C2[f, 0]
-            for q in range(o, o + X2[f, RUN] * P):
-                store(S, q, load(S, q) + c)
-            f += X2[f, RUN]
-
-
-@njit(**OPTIONS)
-def times(S, P, k, a, b, X1, C1, lo1, hi1, X2, C2, lo2, hi2, n, na, nb):
-    for e in range(lo1, hi1):
-        f = lo2
-        while f < hi2:
-            o, c = (k + X1[e, 0] * n + X2[f, 0]) * P, C1[e, 0] * C2[f, 0]
-            i, j = (a + X1[e, 1] * na + X2[f, 1]) * P, (b + X1[e, 2] * nb + X2[f, 2]) * P
-            for q in range(X2[f, RUN] * P):
-                store(S, o + q, load(S, o + q) + c * (load(S, i + q) * load(S, j + q)))
-            f += X2[f, RUN]
-
-
-@njit(**OPTIONS)
-def dot(S, T, P, k, a, b, X1, C1, lo1, hi1, X2, C2, lo2, hi2, n, na, nb):
-    """A sum of products in one slot."""
-    longest, f = 0, lo2
-    while f < hi2:
-        longest = max(longest, X2[f, RUN])
-        f += X2[f, RUN]
-    clear(T, P, 0, longest)
-    for e in range(lo1, hi1):
-        f = lo2
-        while f < hi2:
-            c = C1[e, 0] * C2[f, 0]
-            i, j = (a + X1[e, 1] * na + X2[f, 1]) * P, (b + X1[e, 2] * nb + X2[f, 2]) * P
-            for q in range(X2[f, RUN] * P):
-                store(T, q, load(T, q) + c * (load(S, i + q) * load(S, j + q)))
-            f += X2[f, RUN]
-    o = (k + X1[lo1, 0] * n + X2[lo2, 0]) * P
-    for t in range(0, longest * P, P):
-        for p in range(P):
-            store(S, o + p, load(S, o + p) + load(T, t + p))
-
-
-@njit(**OPTIONS)
-def gather(S, T, P, k, d, X1, C1, lo1, hi1, X2, C2, lo2, hi2, n, nd):
-    """A mix of many terms."""
-    e = lo1
-    while e < hi1:
-        o = X1[e, 0]
-        clear(T, P, 0, nd)
-        while e < hi1 and X1[e, 0] == o:
-            a, c = (d + X1[e, 1] * nd) * P, C1[e, 0]
-            for q in range(nd * P):
-                store(T, q, load(T, q) + c * load(S, a + q))
-            e += 1
-        for f in range(lo2, hi2):
-            r, b, c = (k + o * n + X2[f, 0]) * P, X2[f, 1] * P, C2[f, 0]
-            for p in range(P):
-                store(S, r + p, load(S, r + p) + c * load(T, b + p))
-'''
-
-MIX = """
-
-@njit(**OPTIONS)
-def mix(S, T, P, k, d, w1, w2, new, X1, C1, lo1, hi1, X2, C2, lo2, hi2, n, nd):
-    clear(T, P, nd, 1)
-    for e in range(lo1, hi1):
-        m = nd * P
-{first}
-        f = lo2
-        while f < hi2:
-            r, m = (k + X1[e, 0] * n + X2[f, 0]) * P, X2[f, RUN] * P
-            if new:
-{second}
-            else:
-{third}
-            f += X2[f, RUN]
-"""
-
-
-def _terms(indent: int, width: str, place: str, coef: str, source: str, result: str) -> str:
-    """The loop of a sum for every number of terms."""
-    lines = []
-    for w in range(1, FEW + 1):
-        lines.append(f"{'if' if w == 1 else 'elif'} {width} == {w}:")
-        lines += [f"    a{t}, c{t} = {place.format(t=1 + t)}, {coef.format(t=t)}" for t in range(w)]
-        lines.append("    for q in range(m):")
-        lines.append(f"        {result.format(' + '.join(f'c{t} * load({source}, a{t} + q)' for t in range(w)))}")
-    return "\n".join(" " * indent + line for line in lines)
-
-
-def _mix() -> str:
-    rows, columns = ("(d + X1[e, {t}] * nd) * P", "C1[e, {t}]"), ("X2[f, {t}] * P", "C2[f, {t}]")
-    first = _terms(8, "w1", *rows, "S", "store(T, q, {})")
-    second = _terms(16, "w2", *columns, "T", "store(S, r + q, {})")
-    third = _terms(16, "w2", *columns, "T", "store(S, r + q, load(S, r + q) + ({}))")
-    return MIX.format(first=first, second=second, third=third)
 
 
 @final
@@ -250,7 +76,10 @@ def {name}(S, P, O, L, R, W, D, {_listed("k", n + slots)}, lb, rb, ls, rs, ln, r
 {_block(lines, 20)}
                 if bad > 0:
                     for t in range(0, m, P):
-                        if O[t : t + P].sum() > 0.0:
+                        bad = 0
+                        for p in range(t, t + P):
+                            bad += 1 if load(O, p) > 0.0 else 0
+                        if bad > 0:
                             D[doubts, 0], D[doubts, 1] = e, g + (start + t) // P
                             doubts += 1
             g += X2[g, RUN]
@@ -330,7 +159,8 @@ def _calls(formulas: Sequence[Formulas]) -> list[str]:
 
 def module(formulas: Sequence[Formulas]) -> str:
     """The source of the module: the same for all networks with these nonlinearities."""
-    parts = [HEAD, FIXED, _mix(), *(point_source(f"point{n}", f) for n, f in enumerate(formulas))]
+    imported = f"from {loops()} import {', '.join(NAMES)}\n"
+    parts = [HEAD, imported, *(point_source(f"point{n}", f) for n, f in enumerate(formulas))]
     choices = [
         f"{' ' * 16}{'if' if n == 0 else 'elif'} kind == {n}:\n{' ' * 20}{call}"
         for n, call in enumerate(_calls(formulas))

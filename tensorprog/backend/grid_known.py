@@ -10,12 +10,14 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorprog.backend.access import RESULTS
 from tensorprog.backend.emit import SETTLED
 from tensorprog.backend.formula import Arguments, frontier, interpreted, ordered, recorded
 from tensorprog.backend.grid_emit import Formulas, point_source
+from tensorprog.backend.grid_loops import RUN
 from tensorprog.backend.grid_points import Point, substituted
 from tensorprog.backend.separate import separated
-from tensorprog.backend.trace import Recorder, Scalar, Traced
+from tensorprog.backend.trace import NotTraceable, Recorder, Scalar, Traced
 from tensorprog.symbolic.expectation import Expectation
 from tensorprog.symbolic.moments import Moments
 from tensorprog.tape.product_run import ProductRun
@@ -107,6 +109,8 @@ def formulas_of(point: Point) -> Formulas:
     outs = substituted(point.outs, inputs, recorder)
     sides = [_rows([*outs, *values, *errors, *doubts], names) for names in SIDES]
     slots = tuple(k[f"k{n}"] for n in range(len(k)))
+    if len(outs) >= RESULTS or len(outs) + len(slots) + len(SIDES) > RUN:
+        raise NotTraceable("many results at one place")
     return Formulas(tuple(outs), tuple(values), tuple(errors), tuple(doubts), slots, sides[0], sides[1])
 
 
@@ -118,6 +122,8 @@ def _judged(value: Scalar, error: Scalar, recorder: Recorder) -> tuple[Scalar, l
         sizes = [a for a in rest.args if isinstance(a, Traced) and a.op == "abs" and a.args[0] is value]
         if numbers and sizes and 0 <= numbers[0] <= SETTLED:
             return float(numbers[0]), conditions
+    if not isinstance(rest, Traced) and rest != 0:
+        raise NotTraceable("an error that is the same number everywhere")
     return rest, conditions
 
 

@@ -17,7 +17,7 @@ from typing import Any, final
 import numpy as np
 
 from tensorprog.backend.formula import ordered
-from tensorprog.backend.grid_forward import needed, ordered_by_key
+from tensorprog.backend.grid_forward import SINGLE, needed, ordered_by_key
 from tensorprog.backend.grid_ops import Expected, Op
 from tensorprog.backend.trace import Recorder, Scalar, Traced
 from tensorprog.ir.tables import Ints
@@ -61,6 +61,8 @@ def _numbered(op: Op, number: int) -> Op:
 def is_pointwise(op: Op, sizes: Sizes) -> bool:
     """Whether every slot is computed from the same slots of other keys, with one coefficient."""
     if op.kind == "data" or any(sizes[k] != sizes[op.outs[0]] for k in (*op.outs, *op.reads)):
+        return False
+    if op.kind != "expect" and sizes[op.outs[0]] == SINGLE:  # not worth code of its own
         return False
     if op.kind != "expect" and any(np.any(c != c[:1]) for c in op.coefs):
         return False
@@ -197,10 +199,11 @@ class _Joining:
             values = [Recorder().input(f"v{n}") for n in range(len(op.outs))]
             self.points[op.number] = Point(expectations, inside, Recorder().input("k0"), tuple(values))
             return Op("point", op.outs, op.reads, op.tables, op.coefs, op.number)
-        outs = [k for k in op.outs if k in self.stored] + self.joined.get(op.number, [])
+        order = sorted(range(len(op.outs)), key=lambda n: str(expectations[n].request))  # the same code for all layers
+        outs = [op.outs[n] for n in order if op.outs[n] in self.stored] + self.joined.get(op.number, [])
         values = [self.value(k) for k in outs]
         read = {k for v in values for k in self.leaves(v)}
-        used = [n for n, k in enumerate(op.outs) if k in read]
+        used = [n for n in order if op.outs[n] in read]
         names = {self.name[op.outs[n]]: f"v{m}" for m, n in enumerate(used)}
         cross = self.value(op.reads[0])
         leaves = dict.fromkeys(k for v in (cross, *values) for k in self.leaves(v))

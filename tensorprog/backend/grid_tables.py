@@ -9,7 +9,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorprog.backend.grid_emit import COLUMNS, FEW, RUN
+from tensorprog.backend.grid_loops import COLUMNS, FEW, RUN
 from tensorprog.backend.grid_ops import Op
 from tensorprog.backend.grid_stages import Stage, Staged, locals_of, numbers
 from tensorprog.ir.tables import Ints

@@ -68,3 +68,25 @@ def test_machine_code_of_products(name: str, shape: tuple[int, ...], monkeypatch
     for found, known in zip((net.kernels(x), net.kernels(x[:3], x[1:])), expected, strict=True):
         assert np.allclose(found.nngp, known.nngp, rtol=1e-12, atol=0)
         assert np.allclose(found.ntk, known.ntk, rtol=1e-12, atol=0)
+
+
+SOURCES = {
+    "residual": "f = conv2d(relu(h), n, sw = 1.4, sb = 0.2)\n    h = relu(h + 0.5 * f)",
+    "smooth": "h = avgpool2d(erf(h))\n    h = sin(conv2d(h, n, sw = 1.2, sb = 0.1))",
+    "circular": "h = relu(conv2d(relu(h), n, k = 5, stride = 2, pad = circular))",
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_other_layers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is added at one position, is no convolution, or has many distances."""
+    source = (
+        "program p():\n    width n = 64\n    input x[H, W]: [c]\n    h = conv2d(x, n, sw = 1.2, sb = 0.1)\n    "
+        f"{SOURCES[name]}\n    output readout(globalpool2d(h))\n"
+    )
+    x = np.random.default_rng(2).normal(size=(3, 6, 8, 2))
+    known = tensorprog.load(source).kernels(x)
+    monkeypatch.setattr(grid, "WORTH", 0)
+    found = tensorprog.load(source).kernels(x)
+    assert np.allclose(found.nngp, known.nngp, rtol=1e-12, atol=0)
+    assert np.allclose(found.ntk, known.ntk, rtol=1e-12, atol=0)
