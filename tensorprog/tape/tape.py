@@ -197,6 +197,8 @@ class Tape(Rules):
 
         A slot lives when one of its contributions has living factors.
         """
+        if self._all_live():
+            return {}
         start = self._starts()
         alive = np.zeros(self.count + 2, dtype=bool)  # what is no slot is 0, but for the number 1, which is the last
         alive[-1] = True
@@ -209,6 +211,16 @@ class Tape(Rules):
             alive[out[lo:hi][alive[reads[lo:hi]].all(axis=1)]] = True
         found = {key: alive[start[key] + np.arange(s.size)] for key, s in self.slots.items()}
         return {key: (s.at > 0) & ~found[key][s.at] for key, s in self.slots.items() if not found[key][1:].all()}
+
+    def _all_live(self) -> bool:
+        """Whether there are contributions to all slots, of factors that are slots or the number 1."""
+        added = {key: np.zeros(s.size, dtype=bool) for key, s in self.slots.items()}
+        for block in self.blocks:
+            added[block.key][block.out] = True
+            for key, slots in block.factors_of(self.single):
+                if key != ("one",) and not (key in self.slots and (slots > 0).all()):
+                    return False
+        return all(a[1:].all() for a in added.values())
 
     def _contributions(self, start: Mapping[Key, int]) -> tuple[Ints, Ints]:
         """The slot of every contribution, and the slots of its factors [contributions, factors], filled up by the 1."""
