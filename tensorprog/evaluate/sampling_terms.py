@@ -205,7 +205,12 @@ def _times(a: Block, b: Block) -> Block:
     shape = tuple(sorted(fns.items(), key=rank))
     columns = [nodes[c] for c, _ in shape]
     stacked = np.stack(columns, axis=1) if columns else np.zeros((len(i), 0), dtype=np.int64)
-    return Block(shape, a.elem[i], stacked, taken(a.coef, i) * taken(b.coef, j))
+    return Block(shape, a.elem[i], stacked, _repeated(a.coef, i) * _repeated(b.coef, j))
+
+
+def _repeated(values: Floats, which: Ints) -> Floats:
+    """`values[which]`, or what broadcasts to it where these are all the same."""
+    return values[which[:1]] if len(which) > 1 and (which == which[0]).all() else taken(values, which)
 
 
 def function(fn: Expr, node: Terms) -> Terms:

@@ -119,8 +119,10 @@ def two_means(
     Resolved is what has an error below `floor` times the root mean squares, or a small relative one.
     """
     reach = max(reach_of(left.e), reach_of(right.e))
-    curves = [_curve(side, law, i, reach, params) for i, side in enumerate((left, right))]
-    f, g = _marginals(left, right, curves, law, reach, ORDER)
+    same = _same(left, right, law)
+    found = [_curve(side, law, i, reach, params) for i, side in enumerate((left,) if same else (left, right))]
+    curves = [found[0], found[-1]]
+    f, g = _marginals(curves, same, law, reach, ORDER)
     a, b = law.variance
     product = a * b
     rho = np.clip(orthant.ratio(law.c, np.sqrt(product)), -1.0, 1.0)
@@ -128,7 +130,7 @@ def two_means(
     value, error = (np.array(np.broadcast_to(x, law.shape)) for x in mehler(f, g, rho))
     worth = np.count_nonzero(_unsettled(value, error, f, g, floor)) > WORTH * (f.norm.size + g.norm.size)
     if worth and max(c.defect for c in curves) < RESOLVABLE:
-        f, g = _marginals(left, right, curves, law, reach, LONG)
+        f, g = _marginals(curves, same, law, reach, LONG)
         value, error = (np.array(np.broadcast_to(x, law.shape)) for x in mehler(f, g, rho))
     if np.any(law.c == 0):
         _independent(value, error, f, g, law)
@@ -161,15 +163,16 @@ def _curve(side: Side, law: Pair, i: int, reach: float, params: Mapping[str, Any
     return curve_of(side, mean, np.sqrt(variance), reach, params)
 
 
-def _marginals(
-    left: Side, right: Side, curves: list[Curve], law: Pair, reach: float, order: int
-) -> tuple[Series, Series]:
-    """Both series; that of the left serves both when functions and laws are the same."""
-    laws = [_flat(law, i) for i in (0, 1)]
-    shapes = [np.broadcast_shapes(law.mean[i].shape, law.variance[i].shape) for i in (0, 1)]
+def _same(left: Side, right: Side, law: Pair) -> bool:
+    """Whether functions and laws are the same, so that the left serves both."""
     renamed = substitute(right.e, {right.arg: Sym(left.arg)})
-    same = renamed == left.e and all(map(np.array_equal, laws[0], laws[1]))
-    found = [_marginal(curves[i], *laws[i], reach, order) for i in ((0,) if same else (0, 1))]
+    return renamed == left.e and all(map(np.array_equal, _flat(law, 0), _flat(law, 1)))
+
+
+def _marginals(curves: list[Curve], same: bool, law: Pair, reach: float, order: int) -> tuple[Series, Series]:
+    """Both series."""
+    shapes = [np.broadcast_shapes(law.mean[i].shape, law.variance[i].shape) for i in (0, 1)]
+    found = [_marginal(curves[i], *_flat(law, i), reach, order) for i in ((0,) if same else (0, 1))]
     return found[0].reshaped(shapes[0]), found[-1].reshaped(shapes[1])
 
 
