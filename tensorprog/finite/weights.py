@@ -58,11 +58,13 @@ def draw(
     """Draws every weight: entries N(mean, variance), evaluated at these sizes and widths.
 
     The k-th weight of the program is drawn from its own stream (seed, k): adding a weight or an axis to
-    another one does not change it.  Raises TensorProgError for a negative variance.
+    another one does not change it, and data of `default_rng(seed)` has nothing in common with them.
+    Raises TensorProgError for a negative variance.
     """
     env = {**sizes, **widths}
     kind = np.dtype(dtype)
-    values = {w.name: _entries(w, env, np.random.default_rng([seed, k]), kind) for k, w in enumerate(program.weights)}
+    streams = [np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(k,))) for k in range(len(program.weights))]
+    values = {w.name: _entries(w, env, rng, kind) for w, rng in zip(program.weights, streams, strict=True)}
     return Network(dict(sizes), dict(widths), values, kind)
 
 

@@ -48,6 +48,12 @@ def test_one_weight_does_not_change_another():
     assert first.values["W"].dtype == np.float32
 
 
+def test_weights_have_nothing_in_common_with_data_of_the_same_seed():
+    values = draw(compiled(), {"T": 3, "d": 5}, {"n": 64, "m": 16}, seed=0).values["W"].ravel()
+    data = np.random.default_rng(0).standard_normal(values.size, dtype=np.float32)
+    assert abs(np.corrcoef(values, data)[0, 1]) < 0.15
+
+
 def test_widths_keep_their_ratio():
     assert widths_at(compiled(), 64, {"T": 3, "d": 5}) == {"n": 64, "m": 16}
     assert widths_at(compiled(), 2, {"T": 3, "d": 5}) == {"n": 2, "m": 1}, "no width is empty"
