@@ -97,11 +97,14 @@ def _series(f: Curve, mean: Array, deviation: Array, reach: float, order: int) -
     norm, norm_error = at.mean(values * values)
     weighted = values * at.weights
     rows = np.empty((order + 1, at.size))
-    previous, current = np.zeros_like(x), np.ones_like(x)
-    for k in range(order + 1):
-        rows[k] = at.gather((weighted * current).sum(axis=1))
-        following = (x * current - np.sqrt(k) * previous) / np.sqrt(k + 1)
-        previous, current = current, following
+    previous, current, following = np.zeros_like(x), np.ones_like(x), np.empty_like(x)
+    for k in range(order + 1):  # in place: arrays of this size take as long to make as to fill
+        rows[k] = at.gather(np.einsum("pn,pn->p", weighted, current))
+        np.multiply(x, current, out=following)
+        previous *= np.sqrt(k)
+        following -= previous
+        following /= np.sqrt(k + 1)
+        previous, current, following = current, following, previous
     rest = np.maximum(norm - (rows**2).sum(axis=0), 0.0) + 8 * EPS * norm
     rounding = np.sqrt(ROUNDED * at.rounding(at.values(f.doubt) ** 2))
     return Series(rows, rest, norm, f.defect * np.sqrt(norm) + orthant.ratio(norm_error, np.sqrt(norm)) + rounding)
