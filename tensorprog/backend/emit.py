@@ -22,6 +22,7 @@ from tensorprog.backend.trace import Scalar, Traced
 SETTLED = 1e-10
 """The relative error from which an entry is left to the numerical tiers."""
 
+CONDITIONS = frozenset(("gt", "lt", "ge", "le", "eq", "ne", "and", "or", "not"))
 BINARY = {
     "add": "({} + {})",
     "sub": "({} - {})",
@@ -56,6 +57,7 @@ TEMPLATES = {
     "atan2": "special.atan2({}, {})",
     "erf": "special.erf({})",
     "ndtr": "special.ndtr({})",
+    "owens_t": "special.owens_t({}, {})",
 }
 
 READ = {"own": "S[{row}, i, j]", "left": "L[{row}, ii + i]", "right": "right_{row}[j]"}
@@ -108,7 +110,8 @@ def expect_kind(expect: Expect, number: int, first_error: int) -> Kind:
     late: list[str] = []
     for n, (node, operand) in enumerate(expect.known):
         names[id(node)] = f"x{n}"
-        line = f"x{n} = {READ[operand.where].format(row=f'r{n}')}"
+        truth = " != 0.0" if node.op in CONDITIONS else ""  # rows are numbers
+        line = f"x{n} = {READ[operand.where].format(row=f'r{n}')}{truth}"
         (early if operand.where == "left" else late).append(line)
     right = [f"r{n}" for n, (_, operand) in enumerate(expect.known) if operand.where == "right"]
     roots = [*expect.values, *expect.errors]

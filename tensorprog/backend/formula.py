@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
+from scipy import special
 
 from tensorprog.backend.trace import FOLD, NotTraceable, Scalar, Traced
 from tensorprog.errors import TensorProgError
@@ -165,5 +166,8 @@ ARRAYS: dict[str, Any] = {
     "atan2": np.arctan2,
     "copysign": np.copysign,
     "residue": product_error,
+    "erf": special.erf,
+    "ndtr": special.ndtr,
+    "owens_t": special.owens_t,
 }
 

@@ -24,7 +24,7 @@ from tensorprog.tape.product_run import ProductRun
 
 Floats = NDArray[np.float64]
 SIDES = (frozenset(["s00"]), frozenset(["s11"]))
-SLOW = frozenset(("sqrt", "div", "exp", "expm1", "log", "sin", "cos", "atan2", "erf", "ndtr"))
+SLOW = frozenset(("sqrt", "div", "exp", "expm1", "log", "sin", "cos", "atan2", "erf", "ndtr", "owens_t"))
 
 
 @final

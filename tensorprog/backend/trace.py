@@ -6,7 +6,7 @@ Questions about whole arrays (`np.any`) are answered by yes, so that the general
 
     node = input(name) | op(args),   args nodes or numbers
     op   = add sub mul div neg pow | sqrt exp expm1 log sin cos abs sign | max min where | gt lt ge le eq ne and or not
-         | atan2 erf ndtr copysign residue(x, y, xy), the error of a product
+         | atan2 erf ndtr owens_t copysign residue(x, y, xy), the error of a product
 """
 
 from __future__ import annotations
@@ -260,6 +260,7 @@ FOLD: dict[str, Callable[..., float | bool]] = {
     "copysign": math.copysign,
     "erf": math.erf,
     "ndtr": lambda a: float(special.ndtr(a)),
+    "owens_t": lambda h, a: float(special.owens_t(h, a)),
 }
 
 UFUNCS: dict[Any, str] = {
@@ -295,6 +296,7 @@ UFUNCS: dict[Any, str] = {
     np.copysign: "copysign",
     special.erf: "erf",
     special.ndtr: "ndtr",
+    special.owens_t: "owens_t",
 }
 
 FUNCTIONS: dict[Any, Callable[..., Any]] = {

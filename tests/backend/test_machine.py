@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 
 import tensorprog
 from tensorprog.backend import build
@@ -45,6 +46,18 @@ def test_equals_arrays(name: str, shape: tuple[int, ...], params: Any, monkeypat
     for a, b in ((fast.nngp, slow.nngp), (fast.ntk, slow.ntk)):
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-13 * np.abs(b).max())
     assert {r.expectation for r in fast.report.rows} == {r.expectation for r in slow.report.rows}
+
+
+def test_half_lines_off_the_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bivariate normal probabilities, by Owen's T; the NNGP of a shifted step also by scipy's."""
+    text = (EXAMPLES / "mlp.tp").read_text().replace("dot(v, phi(h))", "dot(v, step(h - 0.5))")
+    x = np.random.default_rng(7).normal(size=(40, 5))
+    x[1], x[2] = x[0], -x[0]
+    net = tensorprog.load(text, depth=1)
+    fast, slow = (kernels(net, x, worth, monkeypatch) for worth in (0, 1 << 60))
+    np.testing.assert_allclose(fast.nngp, slow.nngp, rtol=1e-11, atol=1e-15)
+    cov = 1.4**2 * (x[[3, 4]] @ x[[3, 4]].T) / 5 + 0.1**2
+    assert abs(fast.nngp[3, 4] - multivariate_normal.cdf([-0.5, -0.5], cov=cov)) < 1e-6
 
 
 @pytest.mark.parametrize(("name", "shape", "params"), [("mlp", (5,), {"phi": "tanh"}), ("mlp", (5,), {"phi": "swish"})])

@@ -41,6 +41,25 @@ def test_accuracy(name: str, function: Any, exact: Any, points: tuple[np.ndarray
             assert abs(mp.mpf(value) - truth) <= ulps * float(np.spacing(abs(float(truth)))), (name, args)
 
 
+def owen(h: float, a: float) -> float:
+    """Owen's T by its integral, over the angle."""
+    exact = mp.quad(lambda x: mp.exp(-((mp.mpf(h) / mp.cos(x)) ** 2) / 2), mp.linspace(0, mp.atan(a), 5))
+    return float(exact / (2 * mp.pi))
+
+
+def test_owens_t() -> None:
+    """Against the integral, and at the ends: T(0, a) = arctan(a) / 2 pi, T(h, inf) = ndtr(-|h|) / 2."""
+    rng = np.random.default_rng(9)
+    with mp.workdps(25):
+        for h, a in zip(rng.uniform(-7, 7, 60), np.tan(rng.uniform(-1.5, 1.5, 60)), strict=True):
+            assert abs(special.owens_t(h, a) - owen(h, a)) <= 4e-16, (h, a)
+    for a in (-math.inf, -3.0, 0.0, 1.0, 1e9, math.inf):
+        assert abs(special.owens_t(0.0, a) - math.atan(a) / (2 * math.pi)) <= 4e-16
+    for h in (0.0, 1e-300, 2.0, 40.0, math.inf):
+        assert abs(special.owens_t(h, math.inf) - 0.5 * special.ndtr(-h)) <= 4e-16
+        assert special.owens_t(h, 0.0) == 0.0
+
+
 def test_ends_of_the_range() -> None:
     """Overflow, underflow and what is not a number."""
     assert special.exp(1000.0) == math.inf and special.exp(-1000.0) == 0.0 and special.exp(0.0) == 1.0
