@@ -90,7 +90,7 @@ def test_tied_agrees_with_simulation_and_the_naive_limit_does_not():
     x = np.random.default_rng(6).standard_normal((3, 4))
     net = tensorprog.load(EXAMPLES / "tied.tp", sw=1.3)
     right, naive = net.nngp(x), tensorprog.load(NAIVE, sw=1.3).nngp(x)
-    draws = np.array([d.nngp for d in net.simulate(x, width=1024, seeds=6)])
+    draws = np.array([d.nngp for d in net.simulate(x, width=1024, seeds=12)])
     mean, scale = draws.mean(axis=0), np.linalg.norm(right)
     noise = np.linalg.norm(draws.std(axis=0, ddof=1)) / np.sqrt(len(draws)) / scale
     assert noise < 0.02
