@@ -22,6 +22,7 @@ from tensorprog.evaluate.options import Options
 from tensorprog.evaluate.sampling_accuracy import FIRST, MOST, Effort, relative_error, split
 from tensorprog.evaluate.sampling_problem import Found, Problem, Replicate
 from tensorprog.evaluate.sampling_terms import NotIntegrable
+from tensorprog.finite.threads import parallel, workers
 from tensorprog.limit.analyse import Limit
 from tensorprog.symbolic.expectation import Expectation
 
@@ -93,15 +94,21 @@ def _runs(
 ) -> list[Replicate]:
     """Independent replicates, of which the first are known; one is enough where nothing is drawn."""
     runs = list(known)
-    plans = problem.plans(effort.samples)
-    while len(runs) < (1 if problem.exact else effort.replicates):
+    plans, total = problem.plans(effort.samples), 1 if problem.exact else effort.replicates
+
+    def replicate(number: int) -> Replicate:
+        with np.errstate(all="ignore"):  # of the thread
+            return problem.replicate(plans, effort.samples, np.random.SeedSequence([options.seed, number]))
+
+    while len(runs) < total:
+        together = min(workers(), problem.abreast(effort.samples)) if runs else 1  # the first one tells what fails
         try:
-            runs.append(problem.replicate(plans, effort.samples, np.random.SeedSequence([options.seed, len(runs)])))
+            runs += parallel(replicate, range(len(runs), min(total, len(runs) + together)))
         except NotIntegrable as failed:  # a quadrature is not accurate at the covariances that came up
             problem.draw_also(failed.matrices)
             runs = []
         if options.progress is not None:
-            options.progress(message, 1.0 if problem.exact else len(runs) / effort.replicates)
+            options.progress(message, len(runs) / total)
     return runs
 
 

@@ -35,8 +35,8 @@ Found = dict[str, Floats]
 WORTH = 16.0
 """So many times longer a replicate may take than when everything is drawn, for its smaller variance."""
 
-NUMBERS = 1 << 26
-"""Numbers that the Gaussian families of a replicate may hold."""
+NUMBERS, ALL_NUMBERS = 1 << 26, 1 << 27
+"""Numbers that the Gaussian families of a replicate may hold, and those of the replicates on all threads."""
 
 COPIES = 4
 """About the times that the coefficients of partly drawn values are held at once."""
@@ -86,10 +86,17 @@ class Problem:
         """Samples of a replicate that fit into memory, a power of two; 1 where no vector is drawn."""
         if not self.split.every_drawn:
             return 1
+        return 1 << min(17, max(10, (NUMBERS // self._rows_held()).bit_length() - 1))
+
+    def abreast(self, samples: int) -> int:
+        """Replicates of so many samples that fit into memory side by side."""
+        return max(1, ALL_NUMBERS // (samples * self._rows_held()))
+
+    def _rows_held(self) -> int:
+        """Numbers that a replicate holds for each sample."""
         plans, roles = self.plans(1)[1], self.limit.roles
         rows = sum(directions(p, g.examples, self.split, roles) for p, g in zip(plans, self.groups, strict=True))
-        rows = max(rows, COPIES * self.widest)
-        return 1 << min(17, max(10, (NUMBERS // max(1, rows)).bit_length() - 1))
+        return max(1, rows, COPIES * self.widest)
 
     def draw_also(self, matrices: frozenset[Matrix]) -> None:
         """These cannot be integrated."""

@@ -86,7 +86,7 @@ def test_mlp_against_the_arc_kernels(phi: str, activation: Any) -> None:
 
 
 def test_recurrent_network_on_sequences_of_several_lengths() -> None:
-    found = sampled(text_of("rnn"), SEQUENCES)
+    found = sampled(text_of("rnn"), SEQUENCES, replicates=24)
     truth = rnn_kernels(SEQUENCES, SEQUENCES, 1.0, 1.0, 0.1)
     assert_within(found.nngp, found.nngp_se, truth.nngp, 4e-3)
     assert_within(found.ntk, found.ntk_se, truth.ntk, 2e-2)
