@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -17,7 +16,6 @@ from tensorprog.backend.emit import Kind, combination_kind, expect_kind, series_
 from tensorprog.backend.lower import Given, Lowered, SeedOf, lower
 from tensorprog.backend.places import Access, places
 from tensorprog.backend.series import floor_of
-from tensorprog.cores import cores
 from tensorprog.ir.schedule import levels
 from tensorprog.ir.tables import Ints
 from tensorprog.symbolic.expectation import Expectation
@@ -95,41 +93,24 @@ class Machine:
         part = Strip(0, 1, 0, False, given, np.zeros((1, examples), dtype=np.uint8))
         slots = np.zeros((len(self.shown[0]), examples))
         none = np.zeros((1, 1)), np.zeros((1, examples))
-        doubt, worst = self._rows(part, 0, 1, none, [slots])
+        doubt, worst = self.strip(part, none, [slots])
         return None if doubt else (slots, worst)
 
-    def strip(self, part: Strip, rows: tuple[Floats, Floats], kernels: Sequence[Floats]) -> tuple[bool, Floats]:
+    def strip(self, part: Strip, rows: tuple[Floats, Floats], kernels: Sequence[Floats]) -> tuple[int, Floats]:
         """Write the pairs of a strip into the kernels [I * rows, J * cols], where `rows` are L and R of all examples.
 
-        Returns whether pairs are in doubt, and the worst error of every expectation.
+        Returns the number of tiles with pairs in doubt, and the worst error of every expectation.
         """
-        if workers(part.last - part.first) == 1:
-            doubt, worst = self._rows(part, part.first, part.last, rows, kernels)
-            return doubt > 0, worst
-        cuts = np.linspace(part.first, part.last, 2 * workers(part.last - part.first) + 1).astype(int)
-        with ThreadPoolExecutor(workers(part.last - part.first)) as pool:
-            found = list(pool.map(lambda a, b: self._rows(part, a, b, rows, kernels), cuts[:-1], cuts[1:]))
-        return any(doubt for doubt, _ in found), np.max([w for _, w in found], axis=0, initial=0.0)
-
-    def _rows(
-        self, part: Strip, first: int, last: int, rows: tuple[Floats, Floats], kernels: Sequence[Floats]
-    ) -> tuple[int, Floats]:
-        """Some rows of a strip, in tiles."""
         cols = min(MOST_COLS, rows[1].shape[1] - part.start)
-        high = int(max(1, min(16, last - first, CACHE // (8 * self.places * cols))))
+        high = int(max(1, min(16, part.last - part.first, CACHE // (8 * self.places * cols))))
         slots, doubts = np.zeros((self.places, high, cols)), np.zeros((high, cols), dtype=np.int64)
         worst: Floats = np.zeros(len(self.expectations))
-        where = part.first, first, last, part.start, part.mirrored
+        where = part.first, part.first, part.last, part.start, part.mirrored
         shown = [x for k, at in zip(kernels, self.shown, strict=True) for x in (k, at)]
         doubt = load(self.source).run(
             slots, doubts, worst, *rows, self.steps, self.inner, part.given, part.doubt, *where, *shown, *self.arrays
         )
         return doubt, worst
-
-
-def workers(rows: int) -> int:
-    """Threads for so many rows of a kernel."""
-    return max(1, min(cores(), rows // 16))
 
 
 def compiled(tape: Tape, keys: Sequence[Key]) -> Machine:

@@ -1,4 +1,4 @@
-"""Kernels by machine code, strip by strip.
+"""Kernels by machine code, strip by strip, on threads that form the inner products of their strips themselves.
 
 Entries that it leaves in doubt (a formula that cancels, a special case) are computed by arrays, and so are pairs of
 equal examples where some function has a kink: their kernel is that at correlation one, which rounding of two
@@ -16,11 +16,14 @@ import numpy as np
 from tensorprog.backend.lower import SeedOf
 from tensorprog.backend.machine import Machine, Strip
 from tensorprog.evaluate.pairs import Errors, Floats, Interpreted, Ints, Pairs
+from tensorprog.finite.threads import parallel, workers
 from tensorprog.symbolic.expectation import Expected
 from tensorprog.tape.gram import Gram, equal_pairs, fingerprints, gram_of, numbered
 
-STRIP = 1 << 24
+STRIP = 1 << 22
 """Bytes that the inner products of a strip take, so that they stay in the cache."""
+LEAST = 128
+"""Rows of a strip below which the product of matrices is slower."""
 CONTEXT = 64
 """So many pairs are computed beside those in doubt, for the scale by which errors are judged."""
 
@@ -38,27 +41,34 @@ class Compiled:
         rows = self.machine.prepare(*self.pairs.selves)
         grams = self._grams(mirrored, all(k.dtype == np.float32 for k in kernels))
         left, right = (run.examples[0] for run in self.pairs.selves)
-        step = self._height(right)
+        starts = range(0, left, self._height(left, right))
         none = np.zeros(0, dtype=np.int64)
-        doubtful = [(none, none) if self.machine.is_smooth else self._equal(mirrored)]
-        for first in range(0, left, step):
-            strip = self._strip(grams, first, min(first + step, left), right, mirrored)
+        done: list[int] = []
+
+        def work(first: int) -> tuple[tuple[Ints, Ints], Floats]:
+            with np.errstate(all="ignore"):  # of the thread
+                strip = self._strip(grams, first, min(first + starts.step, left), right, mirrored)
             doubt, worst = self.machine.strip(strip, rows, kernels)
+            done.append(first)
+            progress(len(done) / len(starts))
+            i, j = np.nonzero(strip.doubt) if doubt else (none, none)
+            return (i + first, j + strip.start), worst
+
+        found = parallel(work, starts)
+        for _, worst in found:
             judge(self.pairs.errors, self.machine.expectations, worst)
-            if doubt:
-                i, j = np.nonzero(strip.doubt)
-                doubtful.append((i + first, j + strip.start))
-            progress(strip.last / left)
+        doubtful = [(none, none) if self.machine.is_smooth else self._equal(mirrored), *(pairs for pairs, _ in found)]
         if mirrored:
             for kernel, at in zip(kernels, self.machine.shown, strict=True):
                 _symmetrize(kernel, *at.shape)
         i, j = (np.concatenate(x) for x in zip(*doubtful, strict=True))
         self._settle(kernels, i, j, mirrored)
 
-    def _height(self, cols: int) -> int:
-        """The number of left examples in a strip."""
-        numbers = max(1, len(self.machine.given))
-        return max(1, min(STRIP, self.pairs.memory) // (8 * numbers * cols))
+    def _height(self, rows: int, cols: int) -> int:
+        """The number of left examples in a strip: enough for products of matrices, and several strips for a thread."""
+        line = 8 * max(1, len(self.machine.given)) * cols
+        most = max(1, self.pairs.memory // (workers() * line))
+        return max(1, min(max(LEAST, min(STRIP // line, rows // (4 * workers()))), most))
 
     def _grams(self, mirrored: bool, coarse: bool) -> list[Gram | Floats]:
         """The inner products of the data, or numbers of the pairs, one for each slot that is given."""

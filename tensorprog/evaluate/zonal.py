@@ -11,7 +11,6 @@ It is tabulated (`backend.cosine`) from evaluations of the tape itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import final
 
@@ -19,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.backend.cosine import Part, Table, is_ready, tabulate
-from tensorprog.backend.machine import workers
 from tensorprog.evaluate.pairs import TABULATED, Pairs, Tables, part_of
+from tensorprog.finite.threads import parallel
 from tensorprog.tape.blocks import DataGram
 from tensorprog.tape.degrees import NONE, Inhomogeneous, degrees
 from tensorprog.tape.execute import Run
@@ -32,10 +31,8 @@ SAME = 4e-15
 """Numbers of two examples that differ by less, relatively, are one up to the rounding of inner products."""
 TOLERANCE = 2e-11
 """The error of a table relative to the largest value of its function, with that of the tape itself."""
-STRIP = 32
+STRIP = 128
 """Rows of kernels that are written at a time."""
-CACHED = 1 << 24
-"""Bytes of cosines that are formed at a time."""
 
 
 @final
@@ -61,17 +58,18 @@ class Zonal:
         x = _normalized(self.vectors[0])
         y = x if mirrored else _normalized(self.vectors[1])
         cosines = cosines_of(x, y, all(k.dtype == np.float32 for k in kernels))
-        height = max(STRIP, CACHED // (8 * len(y)))
-        given = np.empty(min(height, len(x)) * len(y))
-        with ThreadPoolExecutor(workers(len(x))) as pool:
-            for start in range(0, len(x), height):
-                rows, first = slice(start, min(start + height, len(x))), start if mirrored else 0
-                shape = rows.stop - start, len(y) - first
-                strip = given[: shape[0] * shape[1]].reshape(shape)
-                cosines.fill(strip, rows, slice(first, len(y)))
-                parts = _parts(rows, first, mirrored, strip)
-                list(pool.map(lambda part: self.table.write(part, self.scale, tuple(kernels)), parts))
-                progress(rows.stop / len(x))
+        starts = range(0, len(x), STRIP)
+        done: list[int] = []
+
+        def work(start: int) -> None:
+            rows, first = slice(start, min(start + STRIP, len(x))), start if mirrored else 0
+            strip = np.empty((rows.stop - start, len(y) - first))
+            cosines.fill(strip, rows, slice(first, len(y)))
+            self.table.write(Part(rows, first, mirrored, strip), self.scale, tuple(kernels))
+            done.append(start)
+            progress(len(done) / len(starts))
+
+        parallel(work, starts)
         i, j, ends = cosines.i, cosines.j, np.where(cosines.values > 0, 0, 1)
         for f, kernel in enumerate(kernels):
             kernel[i, j] = self.scale[0][f, i] * self.scale[1][f, j] * self.table.ends[f, ends]
@@ -80,13 +78,6 @@ class Zonal:
         """The largest absolute error of every kernel."""
         largest: Floats = self.scale[0].max(axis=1) * self.scale[1].max(axis=1)
         return self.table.errors * largest
-
-
-def _parts(rows: slice, first: int, mirrored: bool, strip: Floats) -> list[Part]:
-    """A strip in parts of some rows."""
-    starts = range(rows.start, rows.stop, STRIP)
-    parts = [slice(start, min(start + STRIP, rows.stop)) for start in starts]
-    return [Part(p, first, mirrored, strip[p.start - rows.start : p.stop - rows.start]) for p in parts]
 
 
 def _normalized(vectors: Floats) -> Floats:
