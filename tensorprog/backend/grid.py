@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorprog.backend.build import load
+from tensorprog.backend.build import is_built, load
 from tensorprog.backend.formula import interpreted
 from tensorprog.backend.grid_emit import KINDS, Formulas, module
 from tensorprog.backend.grid_forward import folded, forward, ordered_by_key
@@ -55,6 +55,11 @@ class GridMachine:
     def expectations(self) -> tuple[Expectation, ...]:
         """All expectations, in the order of the worst errors."""
         return tuple(e for x in self.points for e in x.expectations)
+
+    @property
+    def is_built(self) -> bool:
+        """Whether its machine code is on disk."""
+        return is_built(self.source)
 
     def tile(self, pairs: int, memory: int, known: int) -> int:
         """Pairs of examples at a time, for so many in all: the same number for all threads; `known` are the rows of

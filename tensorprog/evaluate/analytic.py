@@ -107,6 +107,8 @@ class Prepared:
     parameters: Sequence[str] = ()
     _known: dict[Sized, Cross] = field(default_factory=dict)
     _grids: dict[Sized, grid.Grid | None] = field(default_factory=dict)
+    _asked: dict[Sized, int] = field(default_factory=dict)
+    _tried: dict[Sized, int] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -122,12 +124,23 @@ class Prepared:
             self._forget()
         return found
 
-    def grid(self, left: Group, right: Group) -> grid.Grid | None:
-        """The machine of a program over rows and columns for the sizes of two groups, if it pays; see `cross`."""
+    def asked(self, left: Group, right: Group) -> int:
+        """Pairs of examples of these sizes until now, with those of two groups: machine code that did not pay for one
+        call pays for many."""
+        key = _sizes(left, right)
+        self._asked[key] = self._asked.get(key, 0) + len(left) * len(right)
+        return max(self.pairs, self._asked[key])
+
+    def grid(self, left: Group, right: Group, pairs: int) -> grid.Grid | None:
+        """The machine of a program over rows and columns for the sizes of two groups, if it pays; see `cross`.
+
+        Where it does not, this is looked at again when four times as many pairs have been asked for.
+        """
         if self.parameters:
             return None
-        key, pairs = _sizes(left, right), max(self.pairs, len(left) * len(right))
-        if key not in self._grids:
+        key = _sizes(left, right)
+        if key not in self._grids or (self._grids[key] is None and pairs >= 4 * self._tried[key]):
+            self._tried[key] = pairs
             kept = [k for k, found in self._grids.items() if found is not None]
             for k in kept[: len(kept) + 1 - GRIDS]:
                 self._grids.pop(k)
@@ -261,7 +274,8 @@ def _group_kernels(  # noqa: PLR0913
     dtype: str,
     tables: Tables | None,
 ) -> dict[str, Floats]:
-    images = None if tables is None else prepared.grid(left, right)
+    asked = prepared.asked(left, right)
+    images = None if tables is None else prepared.grid(left, right, asked)
     if images is not None:
         first = data_families(prepared.limit, left)
         both = first, first if left is right else data_families(prepared.limit, right)
@@ -270,10 +284,10 @@ def _group_kernels(  # noqa: PLR0913
     cross = prepared.cross(left, right)
     total = max(prepared.pairs, len(left) * len(right))
     data = [data_families(prepared.limit, left)]
-    selves = [run_single(cross.left, data[0], len(left), errors, total)]
+    selves = [run_single(cross.left, data[0], len(left), errors, asked)]
     same = left is right and cross.left is cross.right
     data += data if same else [data_families(prepared.limit, right)]
-    selves += selves if same else [run_single(cross.right, data[1], len(right), errors, total)]
+    selves += selves if same else [run_single(cross.right, data[1], len(right), errors, asked)]
     outs = cross.tape.slots[next(iter(cross.keys.values()))] if cross.keys else None
     assert outs is not None
     shape = len(left) * outs.rows, len(right) * outs.cols
@@ -287,7 +301,7 @@ def _group_kernels(  # noqa: PLR0913
         from tensorprog.evaluate.zonal import zonal  # numba is loaded here
 
         chosen = zonal(pairs, cross.known, tuple(moving), tables, total)
-    chosen = chosen or evaluator(pairs, lambda: cross.machine, total)
+    chosen = chosen or evaluator(pairs, lambda: cross.machine, asked)
     chosen.fill([result[name] for name in moving], symmetric, progress)
     return result
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-WORTH = 1 << 24
-"""Slots of all pairs of examples from which the machine code of a product tape pays."""
+WORTH = {"kept": 1 << 18, "made": 1 << 22}
+"""Slots of all pairs of examples from which the machine code of a product tape pays: on disk, and to be made."""
 
 
 @final
@@ -44,15 +44,17 @@ def grid(
     Raises Unservable where a moment needs sampling.
     """
     elements = [sum(count(i.var.axes, s) for i in limit.program.instrs) for s in sizes]
-    if elements[0] * elements[1] * pairs < WORTH:
+    if elements[0] * elements[1] * pairs < WORTH["kept"]:
         return None
     try:
         tapes = product_tapes(limit, moments, sizes, want)
-        if tapes.cross.count * pairs < WORTH:
+        slots = tapes.cross.count * pairs
+        if slots < WORTH["kept"]:
             return None
         from tensorprog.backend.grid import compiled
 
-        return Grid(tapes, compiled(tapes))
+        machine = compiled(tapes)
+        return Grid(tapes, machine) if machine.is_built or slots >= WORTH["made"] else None
     except (NotSeparable, NotTraceable):
         return None
 

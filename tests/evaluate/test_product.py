@@ -62,14 +62,16 @@ def test_machine_code_of_products(name: str, shape: tuple[int, ...], monkeypatch
     net = tensorprog.load(EXAMPLES / f"{name}.tp", **params)
     x = np.random.default_rng(1).normal(size=(4, *shape))
     x[2], x[3] = x[0], -x[1]
+    monkeypatch.setattr(grid, "WORTH", NEVER)
     expected = net.kernels(x), net.kernels(x[:3], x[1:])
-    monkeypatch.setattr(grid, "WORTH", 0)
+    monkeypatch.setattr(grid, "WORTH", ALWAYS)
     net = tensorprog.load(EXAMPLES / f"{name}.tp", **params)
     for found, known in zip((net.kernels(x), net.kernels(x[:3], x[1:])), expected, strict=True):
         assert np.allclose(found.nngp, known.nngp, rtol=1e-12, atol=0)
         assert np.allclose(found.ntk, known.ntk, rtol=1e-12, atol=0)
 
 
+ALWAYS, NEVER = (dict.fromkeys(grid.WORTH, worth) for worth in (0, 1 << 60))
 SOURCES = {
     "residual": "f = conv2d(relu(h), n, sw = 1.4, sb = 0.2)\n    h = relu(h + 0.5 * f)",
     "smooth": "h = avgpool2d(erf(h))\n    h = sin(conv2d(h, n, sw = 1.2, sb = 0.1))",
@@ -85,8 +87,9 @@ def test_other_layers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         f"{SOURCES[name]}\n    output readout(globalpool2d(h))\n"
     )
     x = np.random.default_rng(2).normal(size=(3, 6, 8, 2))
+    monkeypatch.setattr(grid, "WORTH", NEVER)
     known = tensorprog.load(source).kernels(x)
-    monkeypatch.setattr(grid, "WORTH", 0)
+    monkeypatch.setattr(grid, "WORTH", ALWAYS)
     found = tensorprog.load(source).kernels(x)
     assert np.allclose(found.nngp, known.nngp, rtol=1e-12, atol=0)
     assert np.allclose(found.ntk, known.ntk, rtol=1e-12, atol=0)
