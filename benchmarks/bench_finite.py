@@ -18,13 +18,13 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 import tensorprog
+from benchmarks.measuring import measured
 from tensorprog.finite import Network as Weights
 from tensorprog.ir.expr import evaluate
 
@@ -81,15 +81,6 @@ WORKS = [
 # ---------------------------------------------------------------- one measurement, a process of its own
 
 
-def peak(reset: bool = False) -> float:
-    """The most memory that the process has held, in MB, since the last reset (a process starts with its parent's)."""
-    if reset:
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM"))
-
-
 def network_of(work: Work, x: np.ndarray) -> Weights:
     """The weights, drawn in float32 and held in the type of the inputs."""
     drawn = work.load().weights(x.astype(np.float32), work.width)
@@ -101,18 +92,12 @@ def measure(work: Work, folder: str) -> None:
     """Writes ntk.npy and measured.json into the folder, as the peers do."""
     net, x = work.load(), np.load(f"{folder}/x.npy")
     network = network_of(work, x)
-    net.empirical(x[:2], network, want=("ntk",))
-    before = peak(reset=True)
-    times = []
-    for _ in range(1 + RUNS):
-        start, worked = time.perf_counter(), time.process_time()
-        found = net.empirical(x, network, want=("ntk",))
-        times.append((time.perf_counter() - start, time.process_time() - worked))
-    np.save(f"{folder}/ntk.npy", found.ntk)
-    seconds, processor = min(times[1:])
-    Path(f"{folder}/measured.json").write_text(json.dumps({
-        "seconds": seconds, "processor": processor, "megabytes": peak() - before,
-        "versions": f"tensorprog {tensorprog.__version__}, numpy {np.__version__}"}))
+    versions = f"tensorprog {tensorprog.__version__}, numpy {np.__version__}"
+
+    def kernel(some: np.ndarray) -> np.ndarray:
+        return np.asarray(net.empirical(some, network, want=("ntk",)).ntk)
+
+    measured(folder, versions, lambda: kernel(x[:2]), lambda: kernel(x), RUNS)
 
 
 def export(work: Work, dtype: str, folder: str) -> None:

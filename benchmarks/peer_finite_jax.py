@@ -3,9 +3,7 @@
     python peer_finite_jax.py NETWORK IMPLEMENTATION FOLDER    reads FOLDER/net.npz, writes ntk.npy and measured.json
 """
 
-import json
 import sys
-import time
 import types
 
 sys.modules["neural_tangents.experimental"] = types.ModuleType("neural_tangents.experimental")
@@ -14,6 +12,7 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import neural_tangents as nt  # noqa: E402
 import numpy as np  # noqa: E402
+from measuring import measured  # noqa: E402
 
 RUNS = 3
 
@@ -73,15 +72,6 @@ def batchnorm(p, x):
     return x @ p["v"]
 
 
-def peak(reset=False):
-    """The most memory that the process has held, in MB, since the last reset (a process starts with its parent's)."""
-    if reset:
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM"))
-
-
 def main() -> None:
     """Times runs after one that compiles; memory is what they take beyond what is held after two examples."""
     network, implementation, folder = sys.argv[1:]
@@ -94,20 +84,13 @@ def main() -> None:
 
     kernel = jax.jit(nt.empirical_ntk_fn(f, trace_axes=(), vmap_axes=0,
                                          implementation=nt.NtkImplementation[implementation]))
-    kernel(x[:2], None, params).block_until_ready()
-    before = peak(reset=True)
-    found = np.asarray(kernel(x, None, params))
-    times = []
-    for _ in range(RUNS):
-        start, worked = time.perf_counter(), time.process_time()
+
+    def whole():
         found = np.asarray(kernel(x, None, params))
-        times.append((time.perf_counter() - start, time.process_time() - worked))
-    found = found.swapaxes(1, 2) if found.ndim == 4 else found  # to [N, B, N, B]
-    np.save(f"{folder}/ntk.npy", found)
-    seconds, processor = min(times)
-    with open(f"{folder}/measured.json", "w") as file:
-        json.dump({"seconds": seconds, "processor": processor, "megabytes": peak() - before,
-                   "versions": f"jax {jax.__version__}, neural-tangents {nt.__version__}"}, file)
+        return found.swapaxes(1, 2) if found.ndim == 4 else found  # to [N, B, N, B]
+
+    versions = f"jax {jax.__version__}, neural-tangents {nt.__version__}"
+    measured(folder, versions, lambda: kernel(x[:2], None, params).block_until_ready(), whole, RUNS)
 
 
 main()

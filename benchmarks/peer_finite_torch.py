@@ -5,12 +5,11 @@
 The two ways of torch's own tutorial: `contraction` of per-example Jacobians, and `products` of vjp with jvp.
 """
 
-import json
 import sys
-import time
 
 import numpy as np
 import torch
+from measuring import measured
 from torch.func import jacrev, jvp, vjp, vmap
 
 RUNS = 3
@@ -90,15 +89,6 @@ def products(f, params, x):
     return found if found.dim() == 2 else found.permute(0, 2, 1, 3)
 
 
-def peak(reset=False):
-    """The most memory that the process has held, in MB, since the last reset (a process starts with its parent's)."""
-    if reset:
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM"))
-
-
 def main() -> None:
     """Times runs after a first one; memory is what they take beyond what is held after two examples."""
     network, implementation, folder = sys.argv[1:]
@@ -109,19 +99,9 @@ def main() -> None:
     def f(p, x):
         return globals()[network]({name: value * scales[name] for name, value in p.items()}, x)
 
-    globals()[implementation](f, params, x[:2])
-    before = peak(reset=True)
-    found = globals()[implementation](f, params, x)
-    times = []
-    for _ in range(RUNS):
-        start, worked = time.perf_counter(), time.process_time()
-        found = globals()[implementation](f, params, x)
-        times.append((time.perf_counter() - start, time.process_time() - worked))
-    np.save(f"{folder}/ntk.npy", found.numpy())
-    seconds, processor = min(times)
-    with open(f"{folder}/measured.json", "w") as file:
-        json.dump({"seconds": seconds, "processor": processor, "megabytes": peak() - before,
-                   "versions": f"torch {torch.__version__}"}, file)
+    kernel = globals()[implementation]
+    versions = f"torch {torch.__version__}"
+    measured(folder, versions, lambda: kernel(f, params, x[:2]), lambda: kernel(f, params, x).numpy(), RUNS)
 
 
 main()

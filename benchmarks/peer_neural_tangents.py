@@ -14,6 +14,7 @@ import jax  # noqa: E402
 jax.config.update("jax_enable_x64", sys.argv[2] == "float64")
 
 import numpy as np  # noqa: E402
+from measuring import peak  # noqa: E402
 from neural_tangents import stax  # noqa: E402
 
 
@@ -62,8 +63,7 @@ def main() -> None:
     np.save(f"{folder}/nngp.npy", nngp)
     np.save(f"{folder}/ntk.npy", ntk)
     np.save(f"{folder}/seconds.npy", seconds)
-    with open("/proc/self/status") as status:
-        np.save(f"{folder}/peak.npy", 1024 * int(status.read().split("VmHWM:")[1].split()[0]))
+    np.save(f"{folder}/peak.npy", peak())
 
 
 main()

@@ -1,4 +1,4 @@
-"""Kernels beside their peers on the same inputs, in one run: the table and the plot of docs/benchmarks.md.
+"""Kernels beside their peers on the same inputs, in one run: the table of docs/benchmarks.
 
     python -m benchmarks.speed --peer PYTHON [--rows relu3 flatten ...] [--page]
 
@@ -37,7 +37,7 @@ UNITS = ("", "", "s", "s", "s", "", "", "MB", "MB", "", "")
 @final
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What a process left: seconds of the first and of later calls, peak memory in bytes, kernels by name."""
+    """What a process left: seconds of the first and of later calls, peak memory in MB, kernels by name."""
 
     first: float
     later: float
@@ -83,23 +83,20 @@ def rows(name: str, python: str) -> list[tuple[str, ...]]:
     """The lines of a row, one for each peer."""
     work, mine = ROWS[name], ours(name)
     lines = []
-    for kind in work.peers or ("none",):
+    for kind in work.peers:
         label = f"neural-tangents {kind}" if kind.startswith("float") else kind
         start = (work.label, label, f"{mine.first:.2f}", f"{mine.later:.3f}")
-        memory = f"{mine.peak / 2**20:.0f}"
+        memory = f"{mine.peak:.0f}"
         try:
-            other = None if kind == "none" else peer(name, work, kind, python)
+            other = peer(name, work, kind, python)
         except RuntimeError as error:
             print(error, file=sys.stderr)
             lines.append((*start, "fails", "", f"{work.asked:g}", memory, "", "", ""))
             continue
-        if other is None:
-            lines.append((*start, "", "", f"{work.asked:g}", memory, "", "", ""))
-            continue
         ratio = other.later / mine.later
         allowed = max(work.agree, COARSE if kind == "float32" else 0.0)
         far = (f"{d:.0e}" + ("" if d <= allowed else " !") for d in apart(mine, other))
-        numbers = f"{other.later:.3f}", f"{ratio:.1f}", f"{work.asked:g}", memory, f"{other.peak / 2**20:.0f}"
+        numbers = f"{other.later:.3f}", f"{ratio:.1f}", f"{work.asked:g}", memory, f"{other.peak:.0f}"
         lines.append((*start, *numbers, *far))
     return lines
 

@@ -1,7 +1,7 @@
 """What is timed beside which peer: programs of examples/, data, the ratio that we ask of ourselves.
 
 Every side runs in a process of its own, `python -m benchmarks.works ROW SIDE FOLDER` for ours and for algorithms of
-papers, and leaves seconds.npy (first call, later ones), nngp.npy and ntk.npy (what there is) and peak.npy (bytes).
+papers, and leaves seconds.npy (first call, later ones), nngp.npy and ntk.npy (what there is) and peak.npy (MB).
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any, final
 
 import numpy as np
 
+from benchmarks.measuring import peak
+
 Array = np.ndarray
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NT = ("float32", "float64")
@@ -24,7 +26,7 @@ NT = ("float32", "float64")
 @final
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A row: `peers` are types for neural-tangents ("dense" or "images" programs), or an algorithm of a paper.
+    """A row: `peers` are types in which neural-tangents runs, or algorithms of papers.
 
     `agree` is the relative distance that is allowed, by the type of the result.
     """
@@ -144,8 +146,7 @@ def main() -> None:
 def kept(folder: Path, seconds: list[float], nngp: Any, ntk: Any) -> None:
     """What a side leaves."""
     np.save(folder / "seconds.npy", seconds)
-    status = Path("/proc/self/status").read_text()
-    np.save(folder / "peak.npy", 1024 * int(status.split("VmHWM:")[1].split()[0]))
+    np.save(folder / "peak.npy", peak())
     for name, kernel in (("nngp", nngp), ("ntk", ntk)):
         if kernel is not None:
             np.save(folder / f"{name}.npy", kernel.reshape(round(kernel.size**0.5), -1))

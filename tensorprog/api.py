@@ -24,7 +24,7 @@ from tensorprog.lang import read_source
 from tensorprog.limit import Limit, analyse
 from tensorprog.limit.analyse import choose_output
 from tensorprog.report import Check, Derivation, describe, output_report
-from tensorprog.results import check_finite, check_memory, is_number, is_single, like, rows_of, shaped
+from tensorprog.results import check_finite, check_memory, is_number, like, rows_of, type_of
 
 if TYPE_CHECKING:  # these need numba and come on first use
     from tensorprog.evaluate import Derived, KernelCotangents, KernelGradients, Kernels, KernelTangents
@@ -52,11 +52,6 @@ def load(path_or_source: str | os.PathLike[str], program: str | None = None, **p
     """
     source, folder = _source(path_or_source)
     return Network(elaborate(source, params, program, folder))
-
-
-def _type_of(x1: Any, x2: Any) -> type:
-    """The type of results: float32 when all data is."""
-    return np.float32 if is_single(x1) and (x2 is None or is_single(x2)) else np.float64
 
 
 def _source(path_or_source: str | os.PathLike[str]) -> tuple[Source, Path | None]:
@@ -189,8 +184,7 @@ class Network:
         check_memory(rows[0].total * rows[1].total, len(want))
         kernels = evaluate(self._derivations(output), left, right, options)
         check_finite(kernels, self.output(output))
-        single = is_single(x1) and (x2 is None or is_single(x2))
-        return shaped(kernels, rows[0].shape + rows[1].shape, dtype or ("float32" if single else "float64"))
+        return kernels.shaped(rows[0].shape + rows[1].shape, dtype or type_of(x1, x2))
 
     def kernel_gradients(
         self,
@@ -224,7 +218,7 @@ class Network:
         rows = [rows_of(self.program, chosen, d) for d in (left, right or left)]
         check_memory(rows[0].total * rows[1].total, len(want) * (1 + len(names)))
         found = gradients(self._parametric(chosen.name, names), values, left, right, options)
-        return found.shaped(rows[0].shape + rows[1].shape, _type_of(x1, x2))
+        return found.shaped(rows[0].shape + rows[1].shape, type_of(x1, x2))
 
     def kernel_jvp(
         self,
@@ -254,7 +248,7 @@ class Network:
         direction = bind(self.program, along)
         check_same_shapes(self.program, left, direction)
         found = pushed(self._derivations(output), left, right, direction, options)
-        return found.shaped(rows[0].shape + rows[1].shape, _type_of(x1, x2))
+        return found.shaped(rows[0].shape + rows[1].shape, type_of(x1, x2))
 
     def kernel_vjp(
         self,
@@ -285,8 +279,8 @@ class Network:
         rows = [rows_of(self.program, self.output(output), d) for d in (left, right or left)]
         full = rows[0].shape + rows[1].shape
         weights = {name: weights_of(name, k, full).reshape(rows[0].total, rows[1].total) for name, k in given.items()}
-        found = pulled(self._derivations(output), left, right, weights, options).shaped(full, _type_of(x1, x2))
-        return replace(found, x=like(self.program, left, found.x, x1, _type_of(x1, x2)))
+        found = pulled(self._derivations(output), left, right, weights, options).shaped(full, type_of(x1, x2))
+        return replace(found, x=like(self.program, left, found.x, x1, type_of(x1, x2)))
 
     def write_kernels(
         self,
@@ -321,11 +315,10 @@ class Network:
         left, right = self._bind(x1, x2)
         chosen = self.output(output)
         rows = [rows_of(self.program, chosen, d) for d in (left, right or left)]
-        single = is_single(x1) and (x2 is None or is_single(x2))
         how = Wanted(Path(out), want, tier, memory, cluster, progress, inside, reductions)
         asked = Asked(self.elaborated, chosen.name, left, right)
         shapes = rows[0].shape, rows[1].shape
-        return write_kernels(asked, self.limit(output), shapes, dtype or ("float32" if single else "float64"), how)
+        return write_kernels(asked, self.limit(output), shapes, dtype or type_of(x1, x2), how)
 
     def value(self, x: Any = None, output: str | None = None) -> Array:
         """The limit of an output that is a number, such as avg(h) or dot(u, v) / n: [N], [N, B] with an axis.

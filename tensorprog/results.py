@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tensorprog.dataset import Dataset
 from tensorprog.errors import fail
@@ -41,21 +40,13 @@ def rows_of(program: Program, output: Output, data: Dataset) -> Rows:
     return Rows(total, (data.count, *extents.pop()) if len(extents) == 1 else (total,))
 
 
-def shaped(kernels: Kernels, full: tuple[int, ...], dtype: str) -> Kernels:
-    def view(k: NDArray[np.float64] | None) -> Any:
-        return None if k is None else k.reshape(full).astype(dtype, copy=False)
-
-    return replace(kernels, nngp=view(kernels.nngp), ntk=view(kernels.ntk),
-                   nngp_se=view(kernels.nngp_se), ntk_se=view(kernels.ntk_se))
-
-
-def like(program: Program, data: Dataset, batches: Sequence[Mapping[str, Any]], x: Any, dtype: type) -> Any:
+def like(program: Program, data: Dataset, batches: Sequence[Mapping[str, Any]], x: Any, dtype: str) -> Any:
     """Batches of all groups in the form in which the user gave the data x: arrays [N, ...], or lists of arrays."""
     found = {i.name: _examples(i, data, [b[i.name] for b in batches], dtype) for i in program.inputs}
     return found if isinstance(x, Mapping) or len(found) != 1 else next(iter(found.values()))
 
 
-def _examples(i: Input, data: Dataset, batches: Sequence[Any], dtype: type) -> Any:
+def _examples(i: Input, data: Dataset, batches: Sequence[Any], dtype: str) -> Any:
     examples: dict[int, Any] = {}
     for group, batch in zip(data.groups, batches, strict=True):
         extents = shape(i.axes, group.sizes) + (() if i.dim is None else batch.shape[2:])
@@ -71,6 +62,11 @@ def is_single(x: Any) -> bool:
     if isinstance(x, list | tuple):
         return bool(x) and all(is_single(v) for v in x)
     return str(getattr(x, "dtype", "")).removeprefix("torch.") in ("float32", "float16")
+
+
+def type_of(x1: Any, x2: Any) -> str:
+    """The type of results: float32 when all data is."""
+    return "float32" if is_single(x1) and (x2 is None or is_single(x2)) else "float64"
 
 
 def check_memory(entries: int, copies: int) -> None:

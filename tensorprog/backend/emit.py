@@ -9,7 +9,7 @@ which becomes vector instructions); `driver` goes through the steps of a schedul
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -118,7 +118,7 @@ def expect_kind(expect: Expect, number: int, first_error: int) -> Kind:
     for t, node in enumerate(ordered(roots, frozenset(names))):
         names[id(node)] = f"t{t}"
         late.append(f"t{t} = {_code(node, names)}")
-    late += [f"S[o{n}, i, j] = {_operand(v, names)}" for n, v in enumerate(expect.values)]
+    late += [f"S[o{n}, i, j] = {text_of(v, names)}" for n, v in enumerate(expect.values)]
     late += _judged(expect, names)
     worst = [f"w{n}" for n in range(len(expect.outs))]
     body = f"""
@@ -147,8 +147,8 @@ def _judged(expect: Expect, names: dict[int, str]) -> list[str]:
     vector instruction, one of numbers is not."""
     lines = []
     for n, (value, error) in enumerate(zip(expect.values, expect.errors, strict=True)):
-        lines.append(f"e{n} = {_operand(error, names)}")
-        lines.append(f"good{n} = e{n} <= {SETTLED} * abs({_operand(value, names)})")
+        lines.append(f"e{n} = {text_of(error, names)}")
+        lines.append(f"good{n} = e{n} <= {SETTLED} * abs({text_of(value, names)})")
         lines.append(f"w{n} = max(w{n}, special.bits(e{n} if good{n} else 0.0))")
     good = " & ".join(f"good{n}" for n in range(len(expect.values)))
     return [*lines, f"F[i, j] += 0 if {good} else 1"]
@@ -166,10 +166,11 @@ def lines_of(lines: Sequence[str], indent: int) -> str:
 
 
 def _code(node: Traced, names: dict[int, str]) -> str:
-    return TEMPLATES[node.op].format(*(_operand(a, names) for a in node.args))
+    return TEMPLATES[node.op].format(*(text_of(a, names) for a in node.args))
 
 
-def _operand(value: Scalar, names: dict[int, str]) -> str:
+def text_of(value: Scalar, names: Mapping[int, str]) -> str:
+    """A node by its name, a number as it is written."""
     if isinstance(value, Traced):
         return names[id(value)]
     if isinstance(value, bool):

@@ -33,7 +33,6 @@ MEMORY = 1 << 31
 """Bytes that the slots of all threads take at most, whatever is allowed."""
 TILE = 8
 """Pairs of examples at a time."""
-NTK: Key = ("ntk",)
 
 
 @final
@@ -64,9 +63,9 @@ class GridMachine:
     def tile(self, pairs: int, memory: int, known: int) -> int:
         """Pairs of examples at a time, for so many in all: the same number for all threads; `known` are the rows of
         both sides."""
-        most = max(1, min(TILE, min(memory, MEMORY) // (8 * (self.tables.rows + known) * workers())))
-        rounds = -(-pairs // (most * workers()))
-        return -(-pairs // (rounds * workers()))
+        most = max(1, min(TILE, min(memory, MEMORY) // (8 * (self.tables.rows + known) * cores())))
+        rounds = -(-pairs // (most * cores()))
+        return -(-pairs // (rounds * cores()))
 
     def run(
         self, runs: tuple[ProductRun, ProductRun], pairs: tuple[Ints, Ints], keys: Sequence[Key], memory: int,
@@ -78,7 +77,7 @@ class GridMachine:
         cuts = [np.minimum(np.arange(k, k + tile), len(pairs[0]) - 1) for k in range(0, len(pairs[0]), tile)]
         values = {k: np.zeros((int(np.prod(self.tapes.cross.shape(k))), len(pairs[0]))) for k in keys}
         done, waiting = list[int](), iter(cuts)
-        spaces = [_Space(self, known, tile) for _ in range(min(workers(), len(cuts)))]
+        spaces = [_Space(self, known, tile) for _ in range(min(cores(), len(cuts)))]
 
         def work(space: _Space) -> None:
             for at in waiting:
@@ -211,8 +210,8 @@ def compiled(tapes: ProductTapes) -> GridMachine:
     lowered, keys = operations(tapes.cross), tuple(dict.fromkeys(tapes.keys.values()))
     sizes = dict(lowered.sizes)
     ops = lowered.ops
-    if NTK in keys:
-        ops = forward(ops, sizes, NTK, keys)
+    if "ntk" in tapes.keys:
+        ops = forward(ops, sizes, tapes.keys["ntk"], keys)
     ops = ordered_by_key(folded(ops, sizes, keys), keys)
     ops, points = pointwise(ops, lowered.expected, sizes, keys)
     arrays = tables(ops, sizes, staged(ops, sizes), keys)
@@ -229,8 +228,3 @@ def _of_runs(tapes: ProductTapes) -> set[int]:
     """The ids of the expectations of single runs."""
     blocks = [pair[0] for tape in (tapes.left, tapes.right) for _, pairs in tape.steps for pair in pairs]
     return {id(g.expectation) for b in blocks if isinstance(b, Product) for g in b.groups}
-
-
-def workers() -> int:
-    """Threads."""
-    return cores()

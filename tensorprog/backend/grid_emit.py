@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import final
 
 from tensorprog.backend.access import RESULTS
-from tensorprog.backend.emit import SETTLED, TEMPLATES
+from tensorprog.backend.emit import SETTLED, TEMPLATES, lines_of, text_of
 from tensorprog.backend.formula import is_nonnegative, ordered
 from tensorprog.backend.grid_loops import HEAD, NAMES, loops
 from tensorprog.backend.trace import Scalar, Traced
@@ -49,9 +49,9 @@ def point_source(name: str, f: Formulas) -> str:
         lines.append(f"{label} = {source}")
     for t, node in enumerate(ordered([*f.outs, *f.values, *f.errors, *f.doubts], frozenset(names))):
         names[id(node)] = f"t{t}"
-        lines.append(f"t{t} = {_template(node).format(*(_operand(a, names) for a in node.args))}")
+        lines.append(f"t{t} = {_template(node).format(*(text_of(a, names) for a in node.args))}")
     lines += _judged(f, names)
-    lines += [f"results{t}(S, o{t} + q, {_operand(value, names)})" for t, value in enumerate(f.outs)]
+    lines += [f"results{t}(S, o{t} + q, {text_of(value, names)})" for t, value in enumerate(f.outs)]
     places = [f"o{t} = (k{t} + X1[e, {t}] * n{t} + X2[g, {t}]) * P + start" for t in range(n)]
     for t in range(slots):
         c = n + t
@@ -64,16 +64,16 @@ def point_source(name: str, f: Formulas) -> str:
 def {name}(S, P, O, L, R, W, D, {_listed("k", n + slots)}, lb, rb, ls, rs, ln, rn, we,
            X1, lo1, hi1, X2, lo2, hi2, {_listed("n", n + slots)}):
     doubts = 0
-{_block([f"w{t} = 0" for t in range(len(f.values))], 4)}
+{lines_of([f"w{t} = 0" for t in range(len(f.values))], 4)}
     for e in range(lo1, hi1):
         g = lo2
         while g < hi2:
             for start in range(0, X2[g, RUN] * P, Q // P * P):
                 m = min(Q // P * P, X2[g, RUN] * P - start)
-{_block(places, 16)}
+{lines_of(places, 16)}
                 bad = 0
                 for q in range(m):
-{_block(lines, 20)}
+{lines_of(lines, 20)}
                 if bad > 0:
                     for t in range(0, m, P):
                         bad = 0
@@ -83,7 +83,7 @@ def {name}(S, P, O, L, R, W, D, {_listed("k", n + slots)}, lb, rb, ls, rs, ln, r
                             D[doubts, 0], D[doubts, 1] = e, g + (start + t) // P
                             doubts += 1
             g += X2[g, RUN]
-{_block([_worst(t, error) for t, error in enumerate(f.errors)], 4)}
+{lines_of([_worst(t, error) for t, error in enumerate(f.errors)], 4)}
     return doubts
 """
 
@@ -93,12 +93,12 @@ def _judged(f: Formulas, names: Mapping[int, str]) -> list[str]:
     integers is a vector instruction, one of numbers is not."""
     if not f.values:
         return []
-    conditions, lines = [_operand(c, names) for c in f.doubts], []
+    conditions, lines = [text_of(c, names) for c in f.doubts], []
     for t, (value, error) in enumerate(zip(f.values, f.errors, strict=True)):
-        v = _operand(value, names)
+        v = text_of(value, names)
         relative = isinstance(error, float)
         conditions.append(f"({v} != {v})" if relative else f"(not (error{t} <= {SETTLED} * abs({v})))")
-        lines.append(f"error{t} = {f'abs({v})' if relative else _operand(error, names)}")
+        lines.append(f"error{t} = {f'abs({v})' if relative else text_of(error, names)}")
     lines.append(f"doubt = {' | '.join(conditions)}")
     lines += [f"w{t} = max(w{t}, special.bits(0.0 if doubt else error{t}))" for t in range(len(f.values))]
     return [*lines, f"results{RESULTS - 1}(O, q, 1.0 if doubt else 0.0)", "bad += 1 if doubt else 0"]
@@ -117,18 +117,6 @@ def _template(node: Traced) -> str:
 
 def _listed(name: str, count: int) -> str:
     return ", ".join(f"{name}{t}" for t in range(count))
-
-
-def _block(lines: Sequence[str], indent: int) -> str:
-    return "\n".join(" " * indent + line for line in lines)
-
-
-def _operand(value: Scalar, names: Mapping[int, str]) -> str:
-    if isinstance(value, Traced):
-        return names[id(value)]
-    if isinstance(value, bool):
-        return str(value)
-    return {"inf": "math.inf", "-inf": "-math.inf", "nan": "math.nan"}.get(repr(value), f"({value!r})")
 
 
 KINDS = ("clear", "edges", "data", "constant", "times", "dot", "gather", "mix")

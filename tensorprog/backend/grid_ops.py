@@ -28,7 +28,6 @@ from tensorprog.tape.product import Pair, ProductTape
 
 Floats = NDArray[np.float64]
 Placed = tuple[Key, Ints, Ints]
-EMPTY = (("zero",), ("one",))
 
 
 @final

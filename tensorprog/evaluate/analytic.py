@@ -26,6 +26,7 @@ from tensorprog.evaluate.pairs import (
     Pairs,
     Tables,
     evaluator,
+    judge,
     machine_code,
     single_code,
     worth,
@@ -117,7 +118,7 @@ class Prepared:
 
     def cross(self, left: Group, right: Group) -> Cross:
         """The tapes for the sizes of two groups.  Raises Unservable where a moment needs sampling."""
-        key = _sizes(left, right)
+        key = sizes_of(left, right)
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = prepare(self.limit, self.moments, left, right, self.want, self.parameters)
@@ -127,7 +128,7 @@ class Prepared:
     def asked(self, left: Group, right: Group) -> int:
         """Pairs of examples of these sizes until now, with those of two groups: machine code that did not pay for one
         call pays for many."""
-        key = _sizes(left, right)
+        key = sizes_of(left, right)
         self._asked[key] = self._asked.get(key, 0) + len(left) * len(right)
         return max(self.pairs, self._asked[key])
 
@@ -138,7 +139,7 @@ class Prepared:
         """
         if self.parameters:
             return None
-        key = _sizes(left, right)
+        key = sizes_of(left, right)
         if key not in self._grids or (self._grids[key] is None and pairs >= 4 * self._tried[key]):
             self._tried[key] = pairs
             kept = [k for k, found in self._grids.items() if found is not None]
@@ -157,7 +158,8 @@ class Prepared:
             del sizes[key]
 
 
-def _sizes(left: Group, right: Group) -> Sized:
+def sizes_of(left: Group, right: Group) -> Sized:
+    """What tapes of a pair of groups depend on."""
     return tuple(tuple(sorted(g.sizes.items())) for g in (left, right))
 
 
@@ -319,8 +321,6 @@ def run_single(single: Single, data: Mapping[str, Floats], examples: int, errors
 
 def _by_machine(run: Run, machine: Machine) -> bool:
     """Compute all slots of a run by machine code; False where a formula does not settle one."""
-    from tensorprog.evaluate.compiled import judge
-
     found = machine.single(run.data[0], run.examples[0])
     if found is None:
         return False

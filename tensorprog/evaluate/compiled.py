@@ -15,9 +15,8 @@ import numpy as np
 
 from tensorprog.backend.lower import SeedOf
 from tensorprog.backend.machine import Machine, Strip
-from tensorprog.evaluate.pairs import Errors, Floats, Interpreted, Ints, Pairs
+from tensorprog.evaluate.pairs import Floats, Interpreted, Ints, Pairs, judge
 from tensorprog.finite.threads import parallel, workers
-from tensorprog.symbolic.expectation import Expected
 from tensorprog.tape.gram import Gram, equal_pairs, fingerprints, gram_of, numbered
 
 STRIP = 1 << 22
@@ -117,13 +116,6 @@ class Compiled:
             for kernel, key in zip(kernels, self.pairs.keys, strict=True):
                 values = arrays.shown(found.get(key), key, (len(rows) + len(context[0]),))[..., : len(rows)]
                 _place(kernel, values, rows, cols, mirrored)
-
-
-def judge(errors: Errors, expectations: Sequence[Expected], worst: Floats) -> None:
-    """Keep the largest errors."""
-    for e, error in zip(expectations, worst, strict=True):
-        known = errors.get(id(e), (e, 0.0))[1]
-        errors[id(e)] = (e, max(known, float(error)))
 
 
 def _symmetrize(kernel: Floats, rows: int, cols: int) -> None:

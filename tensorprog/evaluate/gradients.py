@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tensorprog.dataset import Dataset
 from tensorprog.errors import fail
 from tensorprog.evaluate import analytic
-from tensorprog.evaluate.kernels import Derived, Report, Row, inner_randomness, is_zero, served, wanted
+from tensorprog.evaluate.kernels import Derived, Report, Row, inner_randomness, is_zero, served, viewed, wanted
 from tensorprog.evaluate.options import Options
 from tensorprog.evaluate.pairs import Tables
 from tensorprog.ir import expr as ex
@@ -39,13 +39,13 @@ class KernelGradients:
     d_ntk: Mapping[str, Any] | None
     report: Report = field(default=Report(()))
 
-    def shaped(self, shape: tuple[int, ...], dtype: type) -> KernelGradients:
+    def shaped(self, shape: tuple[int, ...], dtype: str) -> KernelGradients:
         """All arrays in another shape and type."""
 
         def view(k: Any) -> Any:
             if isinstance(k, Mapping):
                 return {p: view(x) for p, x in k.items()}
-            return None if k is None else k.reshape(shape).astype(dtype, copy=False)
+            return viewed(k, shape, dtype)
 
         return KernelGradients(view(self.nngp), view(self.ntk), view(self.d_nngp), view(self.d_ntk), self.report)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.backend.trace import NotTraceable
-from tensorprog.evaluate.pairs import Errors
+from tensorprog.evaluate.pairs import Errors, judge
 from tensorprog.ir.tables import Sizes, count
 from tensorprog.limit.analyse import Limit
 from tensorprog.limit.moments import Moments
@@ -74,8 +74,7 @@ def kernels(  # noqa: PLR0913
     right = left if symmetric else _single(found, tapes.right, data[1], examples[1], errors)
     i, j = np.triu_indices(examples[0]) if symmetric else tuple(x.ravel() for x in np.indices(examples))
     values, worst = found.machine.run((left, right), (i, j), keys, memory, progress)
-    for e, error in zip(found.machine.expectations, worst, strict=True):
-        errors[id(e)] = (e, max(float(error), errors.get(id(e), (e, 0.0))[1]))
+    judge(errors, found.machine.expectations, worst)
     slots = {key: tapes.cross.slots(key) for key in keys}
     return {n: _placed(values[k], slots[k], (i, j), examples, symmetric) for n, k in tapes.keys.items()}
 

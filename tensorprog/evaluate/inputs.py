@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tensorprog.dataset import Dataset, Group
 from tensorprog.evaluate import analytic
 from tensorprog.evaluate.gradients import check_finite, without_sampling
-from tensorprog.evaluate.kernels import Derived, Maker, Report, is_zero, served, wanted
+from tensorprog.evaluate.kernels import Derived, Maker, Report, is_zero, served, viewed, wanted
 from tensorprog.evaluate.known import known
 from tensorprog.evaluate.moving import Moving, backwards, forwards
 from tensorprog.evaluate.options import Options
@@ -52,10 +52,10 @@ class KernelTangents:
     d_ntk: Any
     report: Report
 
-    def shaped(self, shape: tuple[int, ...], dtype: type) -> KernelTangents:
+    def shaped(self, shape: tuple[int, ...], dtype: str) -> KernelTangents:
         """All arrays in another shape and type."""
         nngp, ntk, d_nngp, d_ntk = (
-            _shaped(k, shape, dtype) for k in (self.nngp, self.ntk, self.d_nngp, self.d_ntk)
+            viewed(k, shape, dtype) for k in (self.nngp, self.ntk, self.d_nngp, self.d_ntk)
         )
         return KernelTangents(nngp, ntk, d_nngp, d_ntk, self.report)
 
@@ -73,13 +73,9 @@ class KernelCotangents:
     x: Any
     report: Report
 
-    def shaped(self, shape: tuple[int, ...], dtype: type) -> KernelCotangents:
+    def shaped(self, shape: tuple[int, ...], dtype: str) -> KernelCotangents:
         """The kernels in another shape and type."""
-        return replace(self, nngp=_shaped(self.nngp, shape, dtype), ntk=_shaped(self.ntk, shape, dtype))
-
-
-def _shaped(kernel: Any, shape: tuple[int, ...], dtype: type) -> Any:
-    return None if kernel is None else kernel.reshape(shape).astype(dtype, copy=False)
+        return replace(self, nngp=viewed(self.nngp, shape, dtype), ntk=viewed(self.ntk, shape, dtype))
 
 
 def pushed(

@@ -61,6 +61,16 @@ class Kernels:
     ntk_se: Floats | None = None
     report: Report = field(default=Report(()))
 
+    def shaped(self, shape: tuple[int, ...], dtype: str) -> Kernels:
+        """All arrays in another shape and type."""
+        arrays = {name: viewed(getattr(self, name), shape, dtype) for name in ("nngp", "ntk", "nngp_se", "ntk_se")}
+        return replace(self, **arrays)
+
+
+def viewed(kernel: Any, shape: tuple[int, ...], dtype: str) -> Any:
+    """A kernel in another shape and type; None stays."""
+    return None if kernel is None else kernel.reshape(shape).astype(dtype, copy=False)
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -81,8 +91,7 @@ class Derived:
 
     def moving(self, make: Maker, tier: str, want: tuple[str, ...], left: Group, right: Group) -> Moving:
         """The tapes that `make` makes for the sizes of two groups, always the same ones."""
-        sizes = tuple(tuple(sorted(g.sizes.items())) for g in (left, right))
-        key = make.__name__, tier, want, sizes
+        key = make.__name__, tier, want, analytic.sizes_of(left, right)
         if key not in self._moving:
             self._moving[key] = make(self.limit, self.moments(tier), left, right, want)
         return self._moving[key]

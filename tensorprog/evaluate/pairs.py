@@ -63,6 +63,13 @@ class Evaluator(Protocol):
         """Write the kernel [I * rows, J * cols] of each key; `mirrored` where both sides are the same examples."""
 
 
+def judge(errors: Errors, expectations: Sequence[Expected], worst: Floats) -> None:
+    """Keep the largest errors."""
+    for e, error in zip(expectations, worst, strict=True):
+        known = errors.get(id(e), (e, 0.0))[1]
+        errors[id(e)] = (e, max(known, float(error)))
+
+
 def evaluator(pairs: Pairs, machine_code: Callable[[], Machine | None], count: int) -> Evaluator:
     """Machine code where it pays, for so many pairs of examples, and the formulas allow it."""
     machine = worth(pairs.tape, machine_code, count)

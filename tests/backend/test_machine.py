@@ -15,6 +15,7 @@ from tensorprog.backend.combine import combined
 from tensorprog.backend.lower import Operand, Sum
 from tensorprog.dataset import bind
 from tensorprog.evaluate import analytic, pairs
+from tensorprog.evaluate import compiled as strips
 from tensorprog.limit.moments import Moments
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -46,6 +47,24 @@ def test_equals_arrays(name: str, shape: tuple[int, ...], params: Any, monkeypat
     for a, b in ((fast.nngp, slow.nngp), (fast.ntk, slow.ntk)):
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-13 * np.abs(b).max())
     assert {r.expectation for r in fast.report.rows} == {r.expectation for r in slow.report.rows}
+
+
+@pytest.mark.parametrize("phi", ["relu", "erf"])
+def test_strips_on_threads(phi: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strips of a few rows, in both triangles and between two sets; pairs in doubt and equal ones in several strips."""
+    monkeypatch.setattr(strips, "LEAST", 7)
+    monkeypatch.setattr(strips, "STRIP", 1)
+    x = np.random.default_rng(11).normal(size=(40, 12))
+    x[9], x[30], x[22] = x[0], -x[3], x[33]
+    net = tensorprog.load(EXAMPLES / "mlp.tp", phi=phi)
+    for other in (None, x[5:]):
+        monkeypatch.setattr(pairs, "WORTH", dict.fromkeys(pairs.WORTH, 0))
+        fast = [net.kernels(x, other, dtype=dtype) for dtype in ("float64", "float32")]
+        monkeypatch.setattr(pairs, "WORTH", dict.fromkeys(pairs.WORTH, 1 << 60))
+        slow = tensorprog.load(EXAMPLES / "mlp.tp", phi=phi).kernels(x, other)
+        for found, rtol in zip(fast, (1e-12, 1e-6), strict=True):
+            for a, b in ((found.nngp, slow.nngp), (found.ntk, slow.ntk)):
+                np.testing.assert_allclose(a, b, rtol=0, atol=rtol * np.abs(b).max())
 
 
 def test_half_lines_off_the_origin(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,10 +174,16 @@ def test_kernel_options(capsys, mlp):
 
 @pytest.mark.parametrize("out", ["K.npz", "K.npy"])
 def test_kernel_in_float32(capsys, mlp, out):
-    code, _, _ = call(capsys, "kernel", mlp, "--data", "iris", "--n", "9", "--only", "ntk", "--dtype", "float32",
+    import tensorprog
+
+    x = np.random.default_rng(0).normal(size=(9, 3))
+    np.save("x.npy", x)
+    code, _, _ = call(capsys, "kernel", mlp, "--data", "x.npy", "--only", "ntk", "--dtype", "float32",
                       "--no-reductions", "--out", out)
     found = np.load(out)
-    assert code == 0 and (found["ntk"] if out == "K.npz" else found).dtype == np.float32
+    found = found["ntk"] if out == "K.npz" else found
+    assert code == 0 and found.dtype == np.float32
+    np.testing.assert_allclose(found, tensorprog.load(mlp).ntk(x), rtol=1e-5, atol=1e-6)
 
 
 def test_a_failed_command_leaves_the_old_file(capsys, mlp):

@@ -7,6 +7,7 @@ import pytest
 
 import tensorprog
 from tensorprog.errors import TensorProgError
+from tensorprog.evaluate import analytic
 from tensorprog.evaluate import pairs as blocks
 from tests.agreement.comparing import EXAMPLES, example_inputs, relative
 
@@ -169,3 +170,18 @@ def test_the_report_names_every_expectation_with_its_error():
     report = tensorprog.load(EXAMPLES / "gated_mlp.tp").kernels(np.ones((2, 3))).report
     assert all(0 <= row.error < 1e-6 for row in report.rows)
     assert "sigmoid" in str(report) and "quadrature" in str(report)
+
+
+def test_what_machine_code_pays_for_is_counted_over_calls(monkeypatch):
+    """Pairs of examples of equal sizes; images are looked at again when there are four times as many."""
+    counts, tried = [], []
+    chosen = analytic.evaluator
+    monkeypatch.setattr(analytic, "evaluator", lambda p, code, count: counts.append(count) or chosen(p, code, count))
+    monkeypatch.setattr(analytic.grid, "grid", lambda limit, moments, sizes, want, pairs: tried.append(pairs))
+    net = tensorprog.load(EXAMPLES / "cnn_global.tp", depth=1)
+    image = np.random.default_rng(0).normal(size=(1, 4, 4, 2))
+    for _ in range(5):
+        net.kernels(image)
+    net.kernels(np.ones((2, 3, 3, 2)))
+    assert counts == [1, 2, 3, 4, 5, 4]
+    assert tried == [1, 4, 4]

@@ -82,6 +82,19 @@ def test_residual() -> None:
     compare(tensorprog.load(RESIDUAL), data(20, 5, False))
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_strips(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strips of a few rows, in both triangles and between two sets, with equal and opposite examples in several."""
+    monkeypatch.setattr(zonal, "STRIP", 7)
+    net, x = tensorprog.load(MLP, depth=2, phi="relu", sb=0.0), data(40, 12, False)
+    x[19], x[33] = x[0], -x[8]
+    for other in (None, x[5:31]):
+        found, right = (net.kernels(x, other, dtype=dtype, reductions=r) for r in (True, False))
+        assert any(r.tier == "table" for r in found.report.rows)
+        for a, b in ((found.nngp, right.nngp), (found.ntk, right.ntk)):
+            np.testing.assert_allclose(a, b, rtol=0, atol={"float64": 1e-10, "float32": 2e-6}[dtype] * np.abs(b).max())
+
+
 def test_deep() -> None:
     """Depth 50: the recursion of Cho and Saul (Kernel methods for deep learning, 2009) for the NNGP kernel."""
     net = tensorprog.load(MLP, depth=50, sw=2**0.5, sb=0.0)

@@ -17,6 +17,7 @@ import zarr
 
 import tensorprog
 from tensorprog.errors import TensorProgError
+from tensorprog.evaluate import analytic, zonal
 from tensorprog.store import formats, plan
 from tensorprog.store.journal import Journal
 from tests.agreement.comparing import EXAMPLES, example_inputs
@@ -104,11 +105,15 @@ def test_sequences_of_different_length(tmp_path):
     same(tmp_path / "K.zarr", net.kernels(x), 1e-8)
 
 
-def test_float32_and_no_reductions(mlp, tmp_path):
-    found = mlp.write_kernels(tmp_path / "K.npy", DATA, dtype="float32", reductions=False)
-    same(tmp_path / "K.npy", mlp.kernels(DATA, dtype="float32"), 1e-6)
-    assert np.load(tmp_path / "K.ntk.npy").dtype == np.float32
-    assert not any(row.tier == "table" for row in found.report.rows)
+def test_float32_and_no_reductions(mlp, tmp_path, monkeypatch):
+    for module in (analytic, zonal):
+        monkeypatch.setattr(module, "TABULATED", {True: 0, False: 0})
+    net = tensorprog.load(MLP, sb=0.0)  # homogeneous: a table of the cosine would do
+    for reductions in (True, False):
+        found = net.write_kernels(tmp_path / f"K{reductions}.npy", DATA, dtype="float32", reductions=reductions)
+        same(tmp_path / f"K{reductions}.npy", net.kernels(DATA, dtype="float32"), 1e-6)
+        assert np.load(tmp_path / f"K{reductions}.ntk.npy").dtype == np.float32
+        assert any(row.tier == "table" for row in found.report.rows) is reductions
     with pytest.raises(TensorProgError, match="float16"):
         mlp.write_kernels(tmp_path / "L.npy", DATA, dtype="float16")
 

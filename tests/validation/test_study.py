@@ -59,12 +59,12 @@ def test_weight_tied_outputs_at_several_times_have_a_joint_law():
                      "s = erf(W @ s": "h[t + 1] = erf(W @ h[t]"}.items():
         text = text.replace(old, new)
     net, rng = tensorprog.load(text), np.random.default_rng(0)
-    x = rng.standard_normal((1, 2, 4)) + 0.2 * rng.standard_normal((2, 2, 4))
-    right = net.validate(x, (16, 32, 64), 128)
-    assert right.law.rank == 4 and right.law.verdict == "agrees", str(right)
+    x = rng.standard_normal((1, 3, 4)) + 0.2 * rng.standard_normal((2, 3, 4))
+    right = net.validate(x, (16, 32, 64), 256)
+    assert right.law.rank == 6 and right.law.verdict == "agrees", str(right)
     apart = np.array(right.nngp.limit)
-    apart[:2, 2:] = apart[2:, :2] = 0.0  # two sequences in two networks
-    assert net.validate(x, (16, 32, 64), 128, against={"nngp": apart}).law.verdict == "disagrees"
+    apart[:3, 3:] = apart[3:, :3] = 0.0  # two sequences in two networks
+    assert net.validate(x, (16, 32, 64), 256, against={"nngp": apart}).law.verdict == "disagrees"
 
 
 @pytest.mark.parametrize("depth", [1, 3])
