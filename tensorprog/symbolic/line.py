@@ -44,6 +44,7 @@ _G = [
     0.417959183673469387755102040816327,
 ]
 ROUNDED = 2 * EPS
+NEAR = 0.5
 LAST, BEYOND = 37.0, 4  # deviations where the density is 1e-298, and panels from the reach to there
 NODES = np.array([-x for x in _X] + _X[-2::-1])
 KRONROD = np.array(_K + _K[-2::-1])
@@ -136,3 +137,18 @@ def rule(mean: Array, deviation: Array, breaks: Array, reach: float, width: floa
     density = np.exp(-0.5 * x * x) * (half[:, None] / ROOT_2PI)
     nodes = mean[owner][:, None] + deviation[owner][:, None] * x
     return Rule(x, nodes, density * KRONROD, density * GAUSS, owner, len(mean), reach)
+
+
+def common(mean: Array, deviation: Array, breaks: Array, reach: float, width: float) -> Rule:
+    """The rule for laws of one mean, with the same standardized nodes for all, law after law.
+
+    Breakpoints are those that laws between the narrowest and the widest have, at most `NEAR` apart in logarithms.
+    """
+    low, high = np.min(deviation), np.max(deviation)
+    some = np.geomspace(low, high, 1 + int(np.ceil(np.log(high / low) / NEAR)))
+    with np.errstate(over="ignore"):
+        standard = ((breaks - mean[0])[:, None] / some).ravel()
+    one = rule(np.zeros(1), np.ones(1), standard, reach, width)
+    x, weights, coarse = (np.tile(a, (len(mean), 1)) for a in (one.x, one.weights, one.coarse))
+    owner = np.repeat(np.arange(len(mean)), len(one.x))
+    return Rule(x, mean[owner][:, None] + deviation[owner][:, None] * x, weights, coarse, owner, len(mean), reach)

@@ -167,6 +167,20 @@ def test_many_marginals_are_interpolated(name: str, variances: tuple[float, floa
     assert np.all(np.abs(found.norm[:100] - alone.norm) <= 2e-14 * size**2)
 
 
+@pytest.mark.parametrize("name", ["tanh", "cos", "abs"])
+@pytest.mark.parametrize("mean", [0.0, -0.7])
+@pytest.mark.parametrize("widest", [0.31, 1.0, 60.0])
+def test_laws_that_share_panels_have_the_series_of_each_alone(name: str, mean: float, widest: float) -> None:
+    """Near deviations, far ones, and kinks that move with the law: to the stated errors."""
+    e, deviation, law = ex.call(name, Sym("u")), np.linspace(0.3, widest, 9), np.full(9, mean)
+    f = curve(e, function_of("u", {}), doubt_of(Side(e, "u"), {}), (-800.0, 800.0), 0.3)
+    found = series_module.series(f, law, deviation, 13.0)
+    for n in range(9):
+        alone = series_module.series(f, law[:1], deviation[n : n + 1], 13.0)
+        gap = found.coefficients[:, n] - alone.coefficients[:, 0]
+        assert np.all(np.abs(gap) <= 2e-14 * np.sqrt(alone.norm) + found.error[n] + alone.error)
+
+
 CANCELLING = [(v, rho) for v in (1e-6, 1e-2, 1.0) for rho in (1.0, -1.0)]
 CANCELLING += [(1e-2, 0.5), *(pytest.param(v, 0.5, marks=pytest.mark.slow) for v in (1e-6, 1.0))]
 
