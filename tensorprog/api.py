@@ -18,13 +18,14 @@ from tensorprog.elaborate import Elaborated, elaborate
 from tensorprog.elaborate.driver import Parameter
 from tensorprog.elaborate.symbols import numbers, with_parameters, with_symbols
 from tensorprog.errors import Diagnostic, Source, fail
+from tensorprog.ir import joint
 from tensorprog.ir.check import default_sizes
 from tensorprog.ir.program import Output, Program
 from tensorprog.lang import read_source
 from tensorprog.limit import Limit, analyse
 from tensorprog.limit.analyse import choose_output
 from tensorprog.report import Check, Derivation, describe, output_report
-from tensorprog.results import check_finite, check_memory, is_number, like, rows_of, type_of
+from tensorprog.results import check_finite, check_memory, is_number, kind_of, like, row_names, rows_of, type_of
 
 if TYPE_CHECKING:  # these need numba and come on first use
     from tensorprog.evaluate import Derived, KernelCotangents, KernelGradients, Kernels, KernelTangents
@@ -491,7 +492,8 @@ class Network:
 
         What is not given of `widths` and `seeds` (networks at each width) is chosen so that the simulations take
         about `seconds`; a limit that is sampled has the `accuracy` of `kernels`.  Compared are both kernels, or the
-        value of an output that is a number in the limit.  `against` is another limit to compare the simulations with:
+        value of an output that is a number in the limit; of several outputs without a choice all together, with their
+        covariances across examples and their joint law.  `against` is another limit to compare the simulations with:
         that of another network, or arrays {"nngp": K, "ntk": K} of one's own, in the shape of those of `kernels`.
         A limit that is right is called wrong with a probability of at most 0.001.
         """
@@ -501,14 +503,36 @@ class Network:
         if min(widths or (1,)) < 1 or (seeds is not None and seeds < 1):
             raise fail("widths and seeds must be positive numbers")
         data = bind(self.program, x)
-        name = self.output(output).name
-        limits = self._limit_values(x, name, accuracy, progress) if against is None else self._claimed(against, x, name)
+        net, name = self._studied(output)
+        if against is None:
+            limits = net._limit_values(x, name, accuracy, progress)
+        elif isinstance(against, Network):
+            other, claimed = against._studied(output if len(against.program.outputs) > 1 else None)
+            limits = other._limit_values(x, claimed)
+        else:
+            limits = _claimed(against, rows_of(net.program, net.output(name), data).total)
         if widths is None or seeds is None:
-            widths, affordable = affordable_widths(self.program, name, data, seconds, widths)
+            widths, affordable = affordable_widths(net.program, name, data, seconds, widths)
             seeds = seeds or affordable
-        limit = self.limit(name)
+        limit = net.limit(name)
         hint = "" if against is None or limit.verdict.holds else f"{limit.verdict.reason}; {INDEPENDENT}"
-        return study(self.program, name, data, limits, widths, seeds, progress, gaussian=is_gaussian(limit), hint=hint)
+        outputs = self.program.outputs if net is not self else (self.output(output),)
+        return study(net.program, name, data, limits, widths, seeds, progress, gaussian=is_gaussian(limit), hint=hint,
+                     rows=row_names(self.program, outputs, data))
+
+    def _studied(self, output: str | None) -> tuple[Network, str]:
+        """The network and the output that a study is of: the one chosen, or all of several as one family.
+
+        Raises TensorProgError where these are not all random scalars, or all numbers.
+        """
+        if output is not None or len(self.program.outputs) == 1:
+            return self, self.output(output).name
+        kinds = {o.name: kind_of(self.limit(o.name)) for o in self.program.outputs}
+        if len(set(kinds.values())) > 1 or "a vector" in kinds.values():
+            found = ", ".join(f"{name} is {kind}" for name, kind in kinds.items())
+            raise fail(f"these outputs have no joint law: {found}", self.program.span, "choose one by its name")
+        joined = joint.joined(self.program)
+        return Network(replace(self.elaborated, program=joined)), joint.NAME
 
     def write_report(
         self,
@@ -525,23 +549,12 @@ class Network:
         from tensorprog.files import written_whole
         from tensorprog.reporting import page, setting
 
-        text = page(setting(self.elaborated, self.derive(output).limit, found), found, training)
+        program = with_symbols(self.elaborated)
+        several = output is None and len(program.outputs) > 1
+        limit = analyse(joint.joined(program)) if several else analyse(program, self.output(output).name)
+        text = page(setting(self.elaborated, limit, found), found, training)
         with written_whole(Path(path)) as temporary:
             temporary.write_text(text, encoding="utf-8")
-
-    def _claimed(self, against: Network | Mapping[str, Any], x: Any, output: str) -> dict[str, Limits]:
-        """What the user takes for the limit, in the form of `_limit_values`."""
-        if isinstance(against, Network):
-            return against._limit_values(x, against.output(output if len(against.program.outputs) > 1 else None).name)
-        rows = rows_of(self.program, self.output(output), bind(self.program, x)).total
-        shapes = {"nngp": (rows, rows), "ntk": (rows, rows), "value": (rows,)}
-        if not against or not set(against) <= set(shapes):
-            raise fail("a limit to compare with is a network, or arrays by the names 'nngp', 'ntk' or 'value'")
-        found = {kind: np.asarray(k, dtype=np.float64) for kind, k in against.items()}
-        for kind, k in found.items():
-            if k.size != math.prod(shapes[kind]) or not np.isfinite(k).all():
-                raise fail(f"'{kind}' must be {list(shapes[kind])} finite numbers, not {list(k.shape)}")
-        return {kind: (k.reshape(shapes[kind]), 0.0) for kind, k in found.items()}
 
     def train(
         self,
@@ -612,3 +625,15 @@ class Network:
             if k is not None:
                 found[kind] = (k, 0.0 if se is None else se)
         return found
+
+
+def _claimed(against: Mapping[str, Any], rows: int) -> dict[str, Limits]:
+    """Arrays that the user takes for the limit, in the form of `_limit_values`."""
+    shapes = {"nngp": (rows, rows), "ntk": (rows, rows), "value": (rows,)}
+    if not against or not set(against) <= set(shapes):
+        raise fail("a limit to compare with is a network, or arrays by the names 'nngp', 'ntk' or 'value'")
+    found = {kind: np.asarray(k, dtype=np.float64) for kind, k in against.items()}
+    for kind, k in found.items():
+        if k.size != math.prod(shapes[kind]) or not np.isfinite(k).all():
+            raise fail(f"'{kind}' must be {list(shapes[kind])} finite numbers, not {list(k.shape)}")
+    return {kind: (k.reshape(shapes[kind]), 0.0) for kind, k in found.items()}

@@ -25,6 +25,11 @@ def is_number(limit: Limit) -> bool:
     return not limit.is_vector and (var not in limit.random or limit.powers[var] != 0)
 
 
+def kind_of(limit: Limit) -> str:
+    """What the output is in the limit, in words."""
+    return "a vector" if limit.is_vector else "a number" if is_number(limit) else "random"
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -38,6 +43,22 @@ def rows_of(program: Program, output: Output, data: Dataset) -> Rows:
     extents = {shape(program.var(output.var).axes, g.sizes) for g in data.groups}
     total = sum(len(g) * int(np.prod(shape(program.var(output.var).axes, g.sizes))) for g in data.groups)
     return Rows(total, (data.count, *extents.pop()) if len(extents) == 1 else (total,))
+
+
+def row_names(program: Program, outputs: Sequence[Output], data: Dataset) -> tuple[str, ...]:
+    """f[index](example) for every row, example by example, and of one example output by output.
+
+    The number of the example alone where that says all.
+    """
+    if len(outputs) == 1 and not program.var(outputs[0].var).axes:
+        return tuple(map(str, range(data.count)))
+    sizes = {int(row): g.sizes for g in data.groups for row in g.rows}
+    return tuple(f"{o.name}{_index(k)}({example})" for example in range(data.count) for o in outputs
+                 for k in np.ndindex(shape(program.var(o.var).axes, sizes[example])))
+
+
+def _index(k: tuple[int, ...]) -> str:
+    return f"[{', '.join(map(str, k))}]" if k else ""
 
 
 def like(program: Program, data: Dataset, batches: Sequence[Mapping[str, Any]], x: Any, dtype: str) -> Any:

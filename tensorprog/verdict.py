@@ -18,13 +18,14 @@ class Validation:
     """What a study over widths says of each kernel, or of the "value" of outputs that are numbers in the limit.
 
     `law` is what it says of the joint law of the outputs (None where the limit is not Gaussian), `failure` why the
-    tangent kernel was not simulated, `hint` what may be wrong with a limit that disagrees.
+    tangent kernel was not simulated, `hint` what may be wrong with a limit that disagrees, `rows` the names of rows.
     """
 
     found: Mapping[str, Convergence]
     law: Law | None = None
     failure: str = ""
     hint: str = ""
+    rows: tuple[str, ...] = ()
 
     @property
     def nngp(self) -> Convergence | None:

@@ -77,7 +77,8 @@ def command(
         save_picture(plot, net.program.name, found)
     if report is not None:
         net.write_report(report, found, training, choice.output)
-    choice.console.notes(net.limit(choice.output).notes)
+    chosen_outputs = [o.name for o in net.program.outputs] if choice.output is None else [choice.output]
+    choice.console.notes(dict.fromkeys(note for name in chosen_outputs for note in net.limit(name).notes))
     choice.console.say(str(found))
     choice.console.result({"verdict": found.verdict, **found.found, "law": found.law, "words": found.words,
                            "failure": found.failure})

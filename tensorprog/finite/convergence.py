@@ -88,7 +88,8 @@ def _interval(deviation: float, error: float, seeds: int) -> tuple[float, float]
 
 
 def convergence(
-    limit: ArrayLike, draws: Mapping[int, Sequence[ArrayLike]], limit_error: ArrayLike = 0.0, level: float = LEVEL
+    limit: ArrayLike, draws: Mapping[int, Sequence[ArrayLike]], limit_error: ArrayLike = 0.0, level: float = LEVEL,
+    rows: Sequence[str] = (),
 ) -> Convergence:
     """Compares draws, `draws[width][seed]` of the shape of `limit`, with the limit.
 
@@ -96,7 +97,7 @@ def convergence(
     than chance allows at `level`.
     It is right if there is no sign of that, the noise is small, and the deviation of single draws falls (like
     width^-1/2; from a wrong limit it stops falling).  `limit_error` is the standard error of the limit, a number or one
-    per entry, added to the noise as if fully correlated.
+    per entry, added to the noise as if fully correlated.  `rows` are the names of the rows of the limit, for words.
 
     Entries must be finite for a verdict; ValueError when there are no draws or shapes differ.
     """
@@ -117,7 +118,7 @@ def convergence(
         tuple(_standard_error(s).reshape(target.shape) for s in samples.values()),
         deviation, deviation_error, slope.value, slope.error, tests[0], tests[1], tests[2],
         _scaled(leading_bias(gaps), norm, target.shape), _scaled(leading_variance(gaps), norm**2, target.shape),
-        level, *_verdict(gaps, slope, tests, level, target),
+        level, *_verdict(gaps, slope, tests, level, target, rows),
     )
 
 
@@ -159,7 +160,8 @@ def _scaled(found: Leading, scale: float, shape: tuple[int, ...]) -> Leading:
 
 
 def _verdict(
-    gaps: Mapping[int, Floats], slope: Estimate, tests: Sequence[MeanTest], level: float, limit: Floats
+    gaps: Mapping[int, Floats], slope: Estimate, tests: Sequence[MeanTest], level: float, limit: Floats,
+    rows: Sequence[str],
 ) -> tuple[str, str]:
     extrapolated = tests[1]
     if not all(np.isfinite(g).all() for g in gaps.values()):
@@ -170,7 +172,7 @@ def _verdict(
         return INCONCLUSIVE, "at least two widths and two seeds each are needed"
     p = extrapolated.p
     if p < level:
-        return DISAGREES, f"{_difference(extrapolated, limit)}; {_fall(slope)}"
+        return DISAGREES, f"{_difference(extrapolated, limit, rows)}; {_fall(slope)}"
     if p < DOUBT * level:
         return INCONCLUSIVE, f"the mean over seeds is doubtful (p = {p:.1g}): more seeds are needed"
     return _in_favour(gaps, slope, extrapolated)
@@ -196,14 +198,14 @@ def _fall(slope: Estimate) -> str:
     return f"the deviation of one network goes like {rate}, where a right limit has width^-0.5"
 
 
-def _difference(test: MeanTest, limit: Floats) -> str:
+def _difference(test: MeanTest, limit: Floats, rows: Sequence[str]) -> str:
     """In words, where the extrapolated mean is not the limit."""
     norm = float(np.linalg.norm(limit)) or 1.0
     whole = f"simulation and limit differ by {test.bias:.2g} +- {test.noise:.2g} of the norm of the limit"
     worst = test.worst
     if worst is None or worst.p > test.p_norm and worst.errors < 3:
         return whole
-    place = ", ".join(str(int(k)) for k in np.unravel_index(worst.index, limit.shape))
+    place = ", ".join(rows[k] if rows else str(k) for k in map(int, np.unravel_index(worst.index, limit.shape)))
     value = float(limit.ravel()[worst.index])
     simulated = f"{value + norm * worst.difference:.4g} +- {norm * worst.error:.2g}"
     return (f"entry ({place}) is {value:.4g} in the limit, but {simulated} in simulation, extrapolated to infinite "

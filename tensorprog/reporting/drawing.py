@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,8 @@ Floats = NDArray[np.float64]
 
 FEW = 6
 """Kernels of at most so many rows have their numbers written into the heat map."""
+NAMED = 12
+"""Kernels of at most so many rows have their rows named."""
 SHOWN = 200
 """Rows of a heat map at most."""
 CURVES = 4
@@ -32,13 +35,17 @@ def span(values: Floats) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def heat_map(figure: Any, ax: Any, title: str, kernel: Floats, colours: tuple[str, float, float]) -> None:
-    """A kernel in the colours (map, value of its first colour, of its last); small ones with their numbers."""
+def heat_map(
+    figure: Any, ax: Any, title: str, kernel: Floats, colours: tuple[str, float, float], rows: Sequence[str] = ()
+) -> None:
+    """A kernel in the colours (map, value of its first colour, of its last); small ones with their numbers and rows."""
     cmap, low, high = colours
     picture = ax.imshow(kernel, cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
     ax.set_title(title)
-    ax.set_xticks([])
-    ax.set_yticks([])
+    named = range(len(rows) if len(rows) <= NAMED else 0)
+    ax.set_xticks(named, rows[: len(named)], rotation=90 if max(map(len, rows), default=0) > 2 else 0)
+    ax.set_yticks(named, rows[: len(named)])
+    ax.tick_params(length=0)
     figure.colorbar(picture, ax=ax, shrink=0.8)
     if len(kernel) > FEW:
         return
@@ -68,7 +75,7 @@ def convergence(ax: Any, found: Validation) -> None:
     ax.legend()
 
 
-def histogram(ax: Any, law: Law, row: int, deviation: float) -> None:
+def histogram(ax: Any, law: Law, row: int, deviation: float, name: str) -> None:
     """One output over all networks at the smallest and the largest width, and the density of the limit."""
     edges = np.linspace(-4, 4, 25) * deviation
     first, last = law.outputs[0][:, row], law.outputs[-1][:, row]
@@ -77,12 +84,12 @@ def histogram(ax: Any, law: Law, row: int, deviation: float) -> None:
         ax.hist(first, edges, density=True, histtype="step", color=GREY, label=f"width {law.widths[0]}")
     x = np.linspace(edges[0], edges[-1], 200)
     ax.plot(x, np.exp(-((x / deviation) ** 2) / 2) / (deviation * math.sqrt(2 * math.pi)), color=ORANGE, label="limit")
-    ax.set_title(f"output {row}")
+    ax.set_title(f"output {name}")
     ax.set_yticks([])
     ax.legend(fontsize=7)
 
 
-def scatter(ax: Any, law: Law, a: int, b: int) -> None:
+def scatter(ax: Any, law: Law, a: int, b: int, rows: Sequence[str]) -> None:
     """Two outputs of every network at the largest width, and the ellipses of one and two standard deviations."""
     ax.plot(law.outputs[-1][:, a], law.outputs[-1][:, b], ".", color=BLUE, alpha=0.6, markersize=4)
     values, vectors = np.linalg.eigh(law.limit[np.ix_([a, b], [a, b])])
@@ -90,7 +97,7 @@ def scatter(ax: Any, law: Law, a: int, b: int) -> None:
     ellipse = vectors @ (np.sqrt(np.maximum(values, 0.0))[:, None] * np.stack([np.cos(turn), np.sin(turn)]))
     for radius in (1, 2):
         ax.plot(radius * ellipse[0], radius * ellipse[1], color=ORANGE, linewidth=1)
-    ax.set_title(f"outputs {a} and {b}, width {law.widths[-1]}")
+    ax.set_title(f"outputs {rows[a]} and {rows[b]}, width {law.widths[-1]}")
 
 
 def trained_outputs(axes: Any, training: Training) -> None:

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -52,17 +52,17 @@ def _drawing(width: float, height: float) -> Iterator[tuple[Any, Callable[[], st
         yield figure, text
 
 
-def kernels(name: str, study: Convergence) -> str:
+def kernels(name: str, study: Convergence, rows: Sequence[str]) -> str:
     """Three heat maps [rows, rows] of one scale; the difference has one of its own, centred at zero."""
     mean, limit = study.mean[-1][:SHOWN, :SHOWN], study.limit[:SHOWN, :SHOWN]
     low, high = span(np.stack([mean, limit]))
     with _drawing(9.6, 3.2) as (figure, text):
         axes = figure.subplots(1, 3)
         for ax, title, shown in ((axes[0], f"{name}, limit", limit), (axes[1], _simulated(study), mean)):
-            heat_map(figure, ax, title, shown, ("viridis", low, high))
+            heat_map(figure, ax, title, shown, ("viridis", low, high), rows)
         gap = mean - limit
         bound = float(np.max(np.abs(gap))) or 1.0
-        heat_map(figure, axes[2], "simulation - limit", gap, ("RdBu_r", -bound, bound))
+        heat_map(figure, axes[2], "simulation - limit", gap, ("RdBu_r", -bound, bound), rows)
         return text()
 
 
@@ -91,7 +91,7 @@ def convergence(found: Validation) -> str:
         return text()
 
 
-def outputs(law: Law) -> str:
+def outputs(law: Law, rows: Sequence[str]) -> str:
     """Histograms over networks of the first outputs at the smallest and the largest width; two outputs jointly."""
     deviations = np.sqrt(np.maximum(np.diag(law.limit), 0.0))
     shown = np.flatnonzero(deviations > 0)[:PANELS]
@@ -100,9 +100,9 @@ def outputs(law: Law) -> str:
     with _drawing(3.1 * max(1, panels), 3.2) as (figure, text):
         axes = figure.subplots(1, max(1, panels), squeeze=False)[0]
         for ax, row in zip(axes, shown, strict=False):
-            histogram(ax, law, int(row), float(deviations[row]))
+            histogram(ax, law, int(row), float(deviations[row]), rows[row])
         if pair is not None:
-            scatter(axes[-1], law, int(pair[0]), int(pair[1]))
+            scatter(axes[-1], law, int(pair[0]), int(pair[1]), rows)
         return text()
 
 

@@ -65,12 +65,12 @@ def study(found: Validation) -> list[str]:
     sections = ["<h2>Convergence</h2>", _image(figures.convergence(found), "deviation against width, log-log")]
     for kind, one in found.found.items():
         name = NAMES[kind]
-        drawn = figures.kernels(name, one) if one.limit.ndim == 2 else figures.values(name, one)
+        drawn = figures.kernels(name, one, found.rows) if one.limit.ndim == 2 else figures.values(name, one)
         sections += [f"<h2>{name}: {one.verdict}</h2>", f"<p>{escape(one.reason)}</p>",
                      _image(drawn, f"{name}: limit, simulation, difference"), _deviations(one)]
     if found.law is not None:
         sections += [f"<h2>Law of the outputs: {found.law.verdict}</h2>", f"<p>{escape(found.law.reason)}</p>",
-                     _image(figures.outputs(found.law), "histograms of outputs beside their Gaussian limit"),
+                     _image(figures.outputs(found.law, found.rows), "histograms of outputs beside the limit"),
                      _law(found.law)]
     if found.failure:
         sections.append(f"<p>NTK not simulated: {escape(found.failure)}</p>")
