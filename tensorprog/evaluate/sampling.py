@@ -72,6 +72,7 @@ def _sample(problem: Problem, options: Options) -> Sampled:
     effort = Effort(options.samples, options.replicates)
     if options.accuracy is None:
         effort = split(effort) if problem.random else effort
+        _learn(problem, effort, options)
         return _summary(_runs(problem, effort, options, "sampling"), problem)
     effort = Effort(min(effort.samples, FIRST, problem.longest), effort.replicates)
     runs: list[Replicate] = []
@@ -85,8 +86,23 @@ def _sample(problem: Problem, options: Options) -> Sampled:
             note = f"the accuracy {options.accuracy:g} is not reached: {error:.1e} after {effort}"
             return replace(found, notes=(note,))
         grown = effort.grown(error / options.accuracy, problem.random, problem.longest)
-        runs = runs if grown.samples == effort.samples else []
+        known = problem.turn
+        _learn(problem, grown, options)
+        runs = runs if grown.samples == effort.samples and problem.turn is known else []
         effort = grown
+
+
+PILOT = 16
+"""So many times `FIRST` draws in all are worth a run that finds directions."""
+
+
+def _learn(problem: Problem, effort: Effort, options: Options) -> None:
+    """Long replicates of the same numbers draw in directions that a short one has found."""
+    while problem.turn is None and problem.turns and effort.draws >= PILOT * FIRST:
+        try:
+            return problem.learn(FIRST, np.random.SeedSequence([options.seed, effort.replicates, 0]))
+        except NotIntegrable as failed:
+            problem.draw_also(failed.matrices)
 
 
 def _runs(

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack, solve_triangular
+from scipy.linalg import lapack, rq, solve_triangular
 from scipy.special import ndtri
 
 from tensorprog.evaluate.sobol import MOST_DIMENSIONS, sobol_points
@@ -69,19 +70,42 @@ class Innovations:
     """A stream of independent standard normal rows [M].
 
     The first rows are a scrambled Sobol sequence, later ones pseudo-random.  They are used as they are: giving them
-    exact sample moments lowers the variance little and costs a bias of the order of dimensions / samples.
+    exact sample moments lowers the variance little and costs a bias of the order of dimensions / samples.  `turn` is an
+    orthogonal matrix that mixes the first rows, see `backwards`.
     """
 
-    def __init__(self, samples: int, expected: int, seed: np.random.SeedSequence) -> None:
+    def __init__(self, samples: int, expected: int, seed: np.random.SeedSequence, turn: Floats | None = None) -> None:
         self.rng = np.random.default_rng(seed)
-        self.quasi = sobol_points(samples, min(expected, MOST_DIMENSIONS), self.rng)
-        self.samples, self.drawn = samples, 0
+        dimensions = min(expected, MOST_DIMENSIONS) if turn is None else len(turn)
+        uniform = sobol_points(samples, dimensions, self.rng)
+        self.quasi: Floats = uniform if turn is None else turn @ ndtri(uniform[::-1])
+        self.normal = turn is not None
+        self.samples = samples
+        self.owners: list[Factor | None] = []
 
-    def draw(self, count: int) -> Floats:
+    def of(self, owner: Factor) -> Callable[[int], Floats]:
+        """Draws rows for a family."""
+        return partial(self.draw, owner=owner)
+
+    def draw(self, count: int, owner: Factor | None = None) -> Floats:
         """The next rows, [count, M]."""
-        quasi: Floats = ndtri(self.quasi[self.drawn : self.drawn + count])
-        self.drawn += count
-        return np.concatenate([quasi, self.rng.standard_normal((count - len(quasi), self.samples))])
+        quasi = self.quasi[len(self.owners) : len(self.owners) + count]
+        self.owners += [owner] * count
+        rest = self.rng.standard_normal((count - len(quasi), self.samples))
+        return np.concatenate([quasi if self.normal else ndtri(quasi), rest])
+
+    def backwards(self) -> Floats:
+        """The orthogonal Q for which the last rows of Z = A Q q depend on the fewest of the innovations q.
+
+        A Q is upper triangular for every family, and the last innovations get the first, the most even, Sobol
+        coordinates: what is drawn last is what a result depends on most directly, and little of what came before
+        is left in it.  A is that of this run, and any orthogonal Q is right in another one.
+        """
+        turn = np.zeros((len(self.owners), len(self.owners)))
+        for factor in set(filter(None, self.owners)):
+            rows = np.array([k for k, owner in enumerate(self.owners) if owner is factor])
+            turn[np.ix_(rows, rows)] = rq(factor.triangle)[1].T
+        return turn
 
 
 class Factor:

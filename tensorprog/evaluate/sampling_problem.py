@@ -41,6 +41,9 @@ NUMBERS, ALL_NUMBERS = 1 << 26, 1 << 27
 COPIES = 4
 """About the times that the coefficients of partly drawn values are held at once."""
 
+TURNED = 256
+"""The most innovations that are turned, which costs two operations for each pair of them and draw."""
+
 OVERHEAD = 0.03
 """About the seconds of a replicate for a program with little to compute."""
 
@@ -61,12 +64,13 @@ class Problem:
     """
 
     def __init__(self, limit: Limit, dataset: Dataset, want: tuple[str, ...], integrate: bool) -> None:
-        self.limit, self.dataset, self.want = limit, dataset, want
+        self.limit, self.dataset, self.want, self.integrate = limit, dataset, want, integrate
         self.sizes = dataset.sizes()
         self.trained = limit.trained if "ntk" in want else ()
         self.groups = tuple(Group(g.sizes, g.batch) for g in dataset.groups)
         self.order = _order(limit, dataset)
         self.laws = Laws(limit, self.sizes)
+        self.turn: Floats | None = None
         self.inside = frozenset(n for t in self.trained for u in t.uses for n in (u.row, u.col) if n is not None)
         self.leaves = self._leaves()
         self.roots = self.inside | self._output_roots()
@@ -82,6 +86,15 @@ class Problem:
         return not (self.random or self.split.every_drawn)
 
     @property
+    def turns(self) -> bool:
+        """Whether directions can be learned: for few innovations, of whole arguments, and scalars that are not random.
+
+        Where members of a sum are drawn one by one, the order of drawing says nothing of what matters.
+        """
+        whole = self.integrate and all(len(self.split.of(m)) == 1 for m in self.split.drawn)
+        return whole and not self.random and 0 < self._directions() <= TURNED
+
+    @property
     def longest(self) -> int:
         """Samples of a replicate that fit into memory, a power of two; 1 where no vector is drawn."""
         if not self.split.every_drawn:
@@ -94,13 +107,15 @@ class Problem:
 
     def _rows_held(self) -> int:
         """Numbers that a replicate holds for each sample."""
+        return max(1, self._directions(), COPIES * self.widest)
+
+    def _directions(self) -> int:
         plans, roles = self.plans(1)[1], self.limit.roles
-        rows = sum(directions(p, g.examples, self.split, roles) for p, g in zip(plans, self.groups, strict=True))
-        return max(1, rows, COPIES * self.widest)
+        return sum(directions(p, g.examples, self.split, roles) for p, g in zip(plans, self.groups, strict=True))
 
     def draw_also(self, matrices: frozenset[Matrix]) -> None:
         """These cannot be integrated."""
-        self.split = self.split.with_drawn(matrices)
+        self.split, self.turn = self.split.with_drawn(matrices), None
 
     def _leaves(self) -> frozenset[str] | None:
         """The leaves of an output that need not be drawn: linear in random scalars that nothing else reads."""
@@ -171,13 +186,18 @@ class Problem:
         self.widest = draw.integrals.widest
         return Replicate(rows, tuple(draw.integrals.errors.values()))
 
+    def learn(self, samples: int, seed: np.random.SeedSequence) -> None:
+        """Finds out by a run of its own in which directions later ones should draw.  Raises NotIntegrable."""
+        draw = self._draw(self.plans(samples), self.groups, self.split, samples, seed, False)
+        self.turn = draw.innovations.backwards()
+
     def _draw(
         self, plans: tuple[Sampler, tuple[Plan, ...]], groups: Sequence[Group], split: Split, samples: int,
         seed: np.random.SeedSequence, dry: bool,
     ) -> Draw:
         network = Network(dict(self.sizes), {}, {}, np.dtype(np.float64))
         states = [State(plan, network, g) for plan, g in zip(plans[1], groups, strict=True)]
-        draw = Draw(self.limit, plans[0], self.laws, split, states, samples, seed, dry)
+        draw = Draw(self.limit, plans[0], self.laws, split, states, samples, seed, dry, self.turn)
         draw.run(self.roots)
         if dry:
             self._kernels(draw)

@@ -78,14 +78,14 @@ class Draw:
 
     def __init__(
         self, limit: Limit, chosen: Sampler, laws: Laws, split: Split, states: Sequence[State], samples: int,
-        seed: Seed, dry: bool = False,
+        seed: Seed, dry: bool = False, turn: Floats | None = None,
     ) -> None:
         self.limit, self.chosen, self.split, self.samples = limit, chosen, split, samples
         self.integrals = Integrals([s.group.examples for s in states], dry, split.sums)
         vectors, scalars = seed.spawn(2)
         expected = sum(directions(s.plan, s.group.examples, split, limit.roles) for s in states)
-        self.innovations = Innovations(samples, expected, vectors)
-        sums = Sums(split.sums, self.integrals, samples, self.innovations.draw)
+        self.innovations = Innovations(samples, expected, vectors, turn)
+        sums = Sums(split.sums, self.integrals, samples, self.innovations.of)
         self.groups = [Values(g, s, self.integrals, limit.roles, sums) for g, s in enumerate(states)]
         self.rng = np.random.default_rng(scalars)
         self.products: dict[Matrix, Products] = {}
@@ -127,7 +127,8 @@ class Draw:
             return products.draw(step, values, gain, lambda count: self.rng.standard_normal((count, 1)))[..., 0]
         if integrated:
             return products.integrate(step, values, gain, self.split.of(matrix))
-        return products.draw(step, values, gain, self.innovations.draw)
+        assert products.factor is not None
+        return products.draw(step, values, gain, self.innovations.of(products.factor))
 
     def _mean(self, step: Step, values: Values, op: Inner) -> Floats:
         """E of left * right; for known numbers their dot product."""

@@ -19,7 +19,8 @@ class Sums:
     """The sums drawn so far, of every class in `classes`."""
 
     def __init__(
-        self, classes: Collection[Class], integrals: Integrals, samples: int, draws: Callable[[int], Floats]
+        self, classes: Collection[Class], integrals: Integrals, samples: int,
+        draws: Callable[[Factor], Callable[[int], Floats]],
     ) -> None:
         self.classes, self.integrals, self.samples, self.draws = classes, integrals, samples, draws
         self.known: dict[Class, Family] = {}
@@ -30,9 +31,8 @@ class Sums:
         if self.integrals.dry:
             return np.ones((len(numbers), examples, self.samples))
         family = self.known.setdefault(of, Family(of, self.integrals, self.samples))
-        return family.draw(group, self.integrals.nodes(of, group).rows(numbers), self.draws).reshape(
-            len(numbers), examples, self.samples
-        )
+        rows = self.integrals.nodes(of, group).rows(numbers)
+        return family.draw(group, rows, self.draws(family.factor)).reshape(len(numbers), examples, self.samples)
 
 
 class Family:

@@ -351,6 +351,20 @@ def test_factor_draws_blocks_with_exactly_their_joint_covariance() -> None:
     assert factor.rank == 4
 
 
+def test_turned_backwards_the_last_row_of_each_family_depends_on_one_innovation() -> None:
+    stream, families = Innovations(64, 8, np.random.SeedSequence(0)), (Factor(64), Factor(64))
+    covariances = [root @ root.T for root in RNG.normal(size=(2, 4, 4))]
+    for k in range(4):  # in turns, as the families of a recurrence are
+        for family, cov in zip(families, covariances, strict=True):
+            family.extend(cov[k : k + 1, k : k + 1], cov[k : k + 1, :k], stream.of(family))
+    turn = stream.backwards()
+    np.testing.assert_allclose(turn @ turn.T, np.eye(8), atol=1e-12)
+    for first, family in enumerate(families):
+        turned = family.triangle @ turn[first::2]
+        np.testing.assert_allclose(turned[:, 1 - first :: 2], 0, atol=1e-12)
+        np.testing.assert_allclose(np.tril(turned[:, first::2], -1), 0, atol=1e-12)
+
+
 def test_pivoted_cholesky_of_a_singular_matrix() -> None:
     root = np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0], [0.0, 0.0]])
     factor, pivots = pivoted_cholesky(root @ root.T)
