@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import final
 
 from tensorprog.autodiff.rules import Contribution, Frame, Scatter, Whole, contributions
@@ -36,6 +37,7 @@ from tensorprog.ir.program import (
 )
 
 
+@lru_cache(maxsize=8)
 def differentiate(program: Program, output: str) -> Differentiated:
     """`program` with the adjoints of `output`, and the uses of its trained weights.
 

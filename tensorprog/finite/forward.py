@@ -7,7 +7,7 @@ wavefront are contiguous and an index map is a sparse matrix acting on the first
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 from tensorprog.errors import fail
 from tensorprog.finite.dense import inner_products, rectangle, weighted_sums
 from tensorprog.finite.plan import Plan, plan
-from tensorprog.finite.products import Pairs, add_products, grouped, mix, take
+from tensorprog.finite.products import Pairs, grouped, mix, mixing, products, take, taking
 from tensorprog.finite.weights import Array, Network
 from tensorprog.ir.expr import evaluate, integer, symbols
 from tensorprog.ir.program import (
@@ -50,7 +50,9 @@ class Group:
     @property
     def examples(self) -> int:
         """The number of examples."""
-        return next((len(a) for a in self.inputs.values()), 1)
+        for values in self.inputs.values():
+            return len(values)
+        return 1
 
 
 def forward(program: Program, network: Network, group: Group, keep: Collection[str] | None = None) -> dict[str, Array]:
@@ -128,8 +130,11 @@ class State:
 
     def zeros(self, elements: int, dim: Dim | None) -> Array:
         """That many elements of a family of this dimension, zero."""
-        shape = (elements, self.group.examples) + (() if dim is None else (integer(dim.size, self.env),))
-        return np.zeros(shape, dtype=self.network.dtype)
+        return np.zeros(self.shape(elements, dim), dtype=self.network.dtype)
+
+    def shape(self, elements: int, dim: Dim | None) -> tuple[int, ...]:
+        """The shape of so many elements of a family of this dimension."""
+        return (elements, self.group.examples) + (() if dim is None else (integer(dim.size, self.env),))
 
     def store(self, step: Step, result: Array) -> None:
         """Puts the elements of a step into their family."""
@@ -180,9 +185,8 @@ def _matmul(op: MatMul, step: Step, state: State) -> Array:
     weight = state.network.values[op.weight]
     if op.operand is None:
         return _copies(op, step, state, weight)
-    result = state.zeros(len(step.elements), step.instr.var.dim)
-    add_products(result, _pairs(op, step, state), state.value(op.operand), weight, op.transposed)
-    return result
+    operand = np.ascontiguousarray(state.value(op.operand))
+    return products(len(step.elements), _pairs(op, step, state), operand, weight, op.transposed)
 
 
 def _pairs(op: MatMul, step: Step, state: State) -> tuple[Pairs, ...]:
@@ -220,17 +224,26 @@ def _linear(terms: tuple[Term, ...], step: Step, state: State) -> Array:
 def _term(term: Term, step: Step, state: State) -> Array:
     """One term for every element of the step, perhaps a view."""
     size, dim = len(step.elements), step.instr.var.dim
-    table = state.plan.pairs(step, term.map, term.operand)
-    coef = coefficients(term.coef, table, state.env)
     operand = None if term.operand is None else state.value(term.operand)
     if not term.scalars and operand is not None:
-        return mix(table.target, table.source, coef, size, operand)
+        return _mixing(term, step, state, operand)(operand)
+    table = state.plan.pairs(step, term.map, term.operand)
+    coef = coefficients(term.coef, table, state.env)
     scale = scales(term, table, coef, state)
     if operand is not None and operand.ndim == 3:
         return _scaled_sum(state.zeros(size, dim), table, scale, operand)
-    products = scale if operand is None else scale * operand[table.source]
-    sums = mix(table.target, np.arange(len(table)), np.ones(len(table)), size, products)
+    scaled = scale if operand is None else scale * operand[table.source]
+    sums = mix(table.target, np.arange(len(table)), np.ones(len(table)), size, scaled)
     return sums if dim is None else np.broadcast_to(sums[:, :, None], (*sums.shape, integer(dim.size, state.env)))
+
+
+def _mixing(term: Term, step: Step, state: State, operand: Array) -> Callable[[Array], Array]:
+    def found() -> Callable[[Array], Array]:
+        table = state.plan.pairs(step, term.map, term.operand)
+        coef = coefficients(term.coef, table, state.env).astype(operand.dtype)
+        return mixing(table.target, table.source, coef, len(step.elements), len(operand))
+
+    return state.plan.kept(("mixing", id(step), id(term), operand.dtype), found)
 
 
 def scales(term: Term, table: Table, coef: Array, state: State) -> Array:
@@ -256,9 +269,14 @@ def _scaled_sum(result: Array, table: Table, scale: Array, operand: Array) -> Ar
 
 
 def _pointwise(op: Pointwise, step: Step, state: State) -> Array:
-    values = [take(state.value(read.var), state.plan.elements(step, read)) for read in op.args]
-    index = {name: v for name, v in state.plan.index(step).items() if name in symbols(op.fn)}
-    result = np.empty_like(state.zeros(len(step.elements), step.instr.var.dim))
+    def found() -> tuple[list[Callable[[Array], Array]], dict[str, Ints]]:
+        index = state.plan.index(step).items()
+        return ([taking(state.plan.elements(step, read)) for read in op.args],
+                {name: v for name, v in index if name in symbols(op.fn)})
+
+    takes, index = state.plan.kept(("reads", id(step)), found)
+    values = [taken(state.value(read.var)) for taken, read in zip(takes, op.args, strict=True)]
+    result = np.empty(state.shape(len(step.elements), step.instr.var.dim), dtype=state.network.dtype)
     for part in _parts(result):
         env = dict(state.env)
         for name, numbers in index.items():

@@ -21,8 +21,8 @@ import numpy as np
 from tensorprog.finite.dyads import dyad_gram
 from tensorprog.finite.forward import State
 from tensorprog.finite.products import mix, take
-from tensorprog.finite.sums import summed_gram
-from tensorprog.finite.uses import Floats, Gather, Side, entries_of, pattern_of
+from tensorprog.finite.sums import inner_products, summed_gram
+from tensorprog.finite.uses import Floats, Gather, Side, entries_of_all, pattern_of
 from tensorprog.finite.weights import Array
 from tensorprog.ir.program import Use
 
@@ -37,7 +37,7 @@ def gradient_gram(
     Samples are the pairs (example, output element); those of group g are numbered from `firsts[g]`,
     example by example.  About three times `chunk` numbers are held at once.
     """
-    entries = [entries_of(use, state, first) for use in uses for state, first in zip(states, firsts, strict=True)]
+    entries = [e for use in uses for e in entries_of_all(use, states, firsts)]
     patterns = [pattern_of(e) for e in entries]
     sides = [Side(e, p) for e, p in zip(entries, patterns, strict=True) if p is not None]
     if len(uses) > 1 or len(sides) < len(entries):
@@ -69,8 +69,7 @@ def _concatenated(sides: Sequence[Side], samples: int, chunk: int) -> Floats:
             for o, rows in enumerate(s.pattern.rows):
                 taken = mix(np.arange(len(at)), rows[at], coef, len(at), s.row_family)
                 gradients[s.samples(o), to] = taken.transpose(1, 0, 2)
-        flat = gradients.reshape(samples, -1)
-        gram += flat @ flat.T
+        gram += inner_products(gradients.reshape(samples, -1))
     return gram
 
 

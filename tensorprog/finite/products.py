@@ -1,15 +1,16 @@
 """Products of a family of weights with a family of vectors: result[target] += coef * W[element] @ operand[source].
 
 Families are [elements, examples, dim] in memory.  Where an index map moves a run of elements as a whole (a row of
-pixels under one tap of a filter) the run is one matrix product with all examples, read and added in place; nothing is
-gathered.  Where it does not (strides, graphs), or where several vectors meet the same weight, vectors are summed
-first, and as few as possible are multiplied.
+pixels under one tap of a filter) the run is one matrix product with all examples, read and added in place, and runs at
+equal distances (all rows of an image) are one call; nothing is gathered.  Where it does not (strides, graphs), or where
+several vectors meet the same weight, vectors are summed first, and as few as possible are multiplied.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -22,19 +23,28 @@ from tensorprog.ir.tables import Ints
 LEAST_ROWS = 32
 """Vectors in a run, on average over the runs, from which on it is multiplied by itself."""
 
+MANY = 512
+"""Vectors for which a matrix is copied so that it is not a transpose."""
+
+HELD = 1 << 18
+"""Numbers of products that are held at once, so that they are in the cache when they are added."""
+
 Floats = NDArray[np.float64]
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Run:
-    """result[target + k] += coef * W[element] @ operand[source + k] for k < length."""
+    """result[target + k] += coef * W[element] @ operand[source + k] for k < length; the same `count` times, each time
+    with targets and sources that are `steps` further on."""
 
     target: int
     element: int
     source: int
     length: int
     coef: float
+    count: int = 1
+    steps: tuple[int, int] = 0, 0
 
 
 @final
@@ -67,32 +77,85 @@ def _pairs(element: int, target: Ints, source: Ints, coef: Floats) -> Pairs:
     lengths = np.diff([*starts, len(target)])
     runs = (Run(int(target[k]), element, int(source[k]), int(length), float(coef[k]))
             for k, length in zip(starts, lengths, strict=True))
-    return Pairs(element, target, source, coef, tuple(runs))
+    return Pairs(element, target, source, coef, tuple(_repeated(runs)))
 
 
-def add_products(result: Array, pairs: tuple[Pairs, ...], operand: Array, weight: Array, transposed: bool) -> None:
-    """result[target] += coef * W[element] @ operand[source], or W[element].T, for all pairs."""
-    runs: list[Run] = []
+def _repeated(runs: Iterable[Run]) -> Iterator[Run]:
+    """Runs of one length and coefficient that follow one another at equal distances, as one."""
+    group: list[Run] = []
+    for run in runs:
+        if group and not _goes_on(group, run):
+            yield replace(group[0], count=len(group), steps=_steps(group[0], group[-1], len(group) - 1))
+            group = []
+        group.append(run)
+    yield replace(group[0], count=len(group), steps=_steps(group[0], group[-1], len(group) - 1))
+
+
+def _goes_on(group: list[Run], run: Run) -> bool:
+    like = (run.length, run.coef) == (group[0].length, group[0].coef)
+    return like and (len(group) == 1 or _steps(group[0], group[1], 1) == _steps(group[-1], run, 1))
+
+
+def _steps(first: Run, last: Run, count: int) -> tuple[int, int]:
+    return (last.target - first.target) // max(1, count), (last.source - first.source) // max(1, count)
+
+
+def products(size: int, pairs: tuple[Pairs, ...], operand: Array, weight: Array, transposed: bool) -> Array:
+    """result[target] += coef * W[element] @ operand[source] from zero, or W[element].T, for all pairs: [size, ...]."""
+    matrices = weight if transposed else weight.swapaxes(1, 2)
+    shape = size, operand.shape[1], matrices.shape[2]
+    runs = [run for p in pairs if _runs_pay(p, shape[1]) for run in p.runs or ()]
+    first = next((run for run in runs if run.length * run.count == size and run.coef == 1), None)
+    if first is None:
+        result = np.zeros(shape, dtype=weight.dtype)
+    else:
+        result = np.empty(shape, dtype=weight.dtype)
+        np.matmul(_repeats(operand, first, 1), _matrix(matrices, first, shape[1]), out=_repeats(result, first, 0))
+    rest = [run for run in runs if run is not first]
+    memory = np.empty(max((_held(run, result) for run in rest), default=0), dtype=result.dtype)
+    for run in rest:
+        _add_run(result, run, operand, _matrix(matrices, run, shape[1]), memory)
     for p in pairs:
-        if p.runs is not None and len(p.target) * result.shape[1] >= LEAST_ROWS * len(p.runs):
-            runs.extend(p.runs)
-        else:
-            _add_mixed(result, p, operand, weight[p.element] if transposed else weight[p.element].T)
-    for run in sorted(runs, key=_place):  # so that what is added to stays in the cache
-        _add_run(result, run, operand, weight, transposed)
+        if not _runs_pay(p, shape[1]):
+            _add_mixed(result, p, operand, matrices[p.element])
+    return result
 
 
-def _place(run: Run) -> tuple[int, int]:
-    return run.target, run.element
+def _runs_pay(pairs: Pairs, examples: int) -> bool:
+    return pairs.runs is not None and len(pairs.target) * examples >= LEAST_ROWS * sum(r.count for r in pairs.runs)
 
 
-def _add_run(result: Array, run: Run, operand: Array, weight: Array, transposed: bool) -> None:
-    """Adds the products of one run (with the weight's transpose when `transposed`)."""
-    vectors = operand[run.source : run.source + run.length]
-    target = result[run.target : run.target + run.length].reshape(-1, result.shape[-1])
-    matrix = weight[run.element] if transposed else weight[run.element].T
-    products = vectors.reshape(-1, vectors.shape[-1]) @ matrix
-    target += products if run.coef == 1 else products * products.dtype.type(run.coef)
+def _matrix(matrices: Array, run: Run, examples: int) -> Array:
+    """The matrix of a run: not a transpose where it is worth a copy, for BLAS multiplies a few vectors faster by it."""
+    matrix: Array = matrices[run.element]
+    return np.ascontiguousarray(matrix) if run.count * run.length * examples >= MANY else matrix
+
+
+def _held(run: Run, result: Array) -> int:
+    """The numbers of as many repeats of a run as are multiplied at once."""
+    one = run.length * math.prod(result.shape[1:])
+    return min(run.count, max(1, HELD // max(1, one))) * one
+
+
+def _add_run(result: Array, run: Run, operand: Array, matrix: Array, memory: Array) -> None:
+    """Adds the products of one run, a few repeats at a time."""
+    targets, vectors = _repeats(result, run, 0), _repeats(operand, run, 1)
+    size = max(1, len(memory) // max(1, math.prod(targets.shape[1:])))
+    for a in range(0, run.count, size):
+        target = targets[a : a + size]
+        found = np.matmul(vectors[a : a + size], matrix, out=memory[: target.size].reshape(target.shape))
+        if run.coef != 1:
+            found *= found.dtype.type(run.coef)
+        target += found
+
+
+def _repeats(family: Array, run: Run, side: int) -> Array:
+    """The targets (side 0) or the sources (side 1) of a run: a view, [count, length * examples, dim]."""
+    start, step = (run.target, run.source)[side], run.steps[side]
+    _, examples, dim = family.shape
+    one, number = examples * dim, family.itemsize
+    return np.ndarray((run.count, run.length * examples, dim), family.dtype, family, start * one * number,
+                      (step * one * number, dim * number, number))
 
 
 def _add_mixed(result: Array, pairs: Pairs, operand: Array, matrix: Array) -> None:
@@ -119,17 +182,27 @@ def _product(vectors: Array, matrix: Array) -> Array:
 
 def take(values: Array, source: Ints) -> Array:
     """`values[source]`, with zero where `source` is -1; a view where it can be, so not to be written to."""
+    return taking(source)(values)
+
+
+def taking(source: Ints) -> Callable[[Array], Array]:
+    """`take` with what depends on the indices prepared."""
+    if len(source) and source[0] >= 0:
+        first, steps = int(source[0]), np.diff(source)
+        if (steps == 1).all():
+            return lambda values: values[first : first + len(source)]
+        if (steps == 0).all():
+            return lambda values: np.broadcast_to(values[first], (len(source), *values.shape[1:]))
+    outside = np.flatnonzero(source < 0)
+    return lambda values: _taken(values, source, outside)
+
+
+def _taken(values: Array, source: Ints, outside: Ints) -> Array:
     if len(values) == 0:
         return np.zeros((len(source), *values.shape[1:]), dtype=values.dtype)
-    if len(source) and source[0] >= 0:
-        steps = np.diff(source)
-        if (steps == 1).all():
-            return values[source[0] : source[0] + len(source)]
-        if (steps == 0).all():
-            return np.broadcast_to(values[source[0]], (len(source), *values.shape[1:]))
     taken: Array = values[source]
-    if (source < 0).any():
-        taken[source < 0] = 0
+    if len(outside):
+        taken[outside] = 0
     return taken
 
 
@@ -138,11 +211,22 @@ def mix(target: Ints, source: Ints, coef: Floats, size: int, operand: Array) -> 
 
     A view of the operand where it can be, so not to be written to.
     """
+    return mixing(target, source, coef.astype(operand.dtype), size, len(operand))(operand)
+
+
+def mixing(target: Ints, source: Ints, coef: NDArray[Any], size: int, length: int) -> Callable[[Array], Array]:
+    """`mix` of families of so many elements, and of the type of `coef`, with what depends on the indices prepared."""
     if len(target) == size and (target == np.arange(size)).all():
-        return _scaled(take(operand, source), coef.astype(operand.dtype))
-    matrix = csr_matrix((coef.astype(operand.dtype), (target, source)), shape=(size, len(operand)))
-    mixed: Array = matrix @ operand.reshape(len(operand), math.prod(operand.shape[1:]))
-    return mixed.reshape(size, *operand.shape[1:])
+        taken = taking(source)
+        return taken if (coef == 1).all() else lambda operand: _scaled(taken(operand), coef)
+    whole = size == 1 and np.array_equal(source, np.arange(length))
+    matrix = coef[None] if whole else csr_matrix((coef, (target, source)), shape=(size, length))
+
+    def mixed(operand: Array) -> Array:
+        product: Array = matrix @ operand.reshape(length, math.prod(operand.shape[1:]))
+        return product.reshape(size, *operand.shape[1:])
+
+    return mixed
 
 
 def _scaled(taken: Array, scale: NDArray[Any]) -> Array:

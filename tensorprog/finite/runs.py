@@ -17,7 +17,7 @@ from tensorprog.finite.forward import Group, State, advance, begin
 from tensorprog.finite.gram import CHUNK, gradient_gram
 from tensorprog.finite.memory import blocks_for, cut
 from tensorprog.finite.stages import kept, stages
-from tensorprog.finite.threads import parallel, workers
+from tensorprog.finite.threads import parallel, team, workers
 from tensorprog.finite.uses import Floats
 from tensorprog.finite.weights import Array, Network
 from tensorprog.ir.program import Program, Use
@@ -25,6 +25,9 @@ from tensorprog.ir.tables import count
 
 MANY = 4096
 """Vectors in a family from which on examples are shared out to threads; BLAS has threads for few and long vectors."""
+
+PART = 3072
+"""About how many vectors of a family are then computed at once: they stay in the cache, and are enough for BLAS."""
 
 Outputs = dict[str, list[Array]]
 Grams = dict[str, Floats]
@@ -51,8 +54,13 @@ class Runs:
 
     def at_once(self, groups: list[Group], samples: int) -> tuple[Outputs, Grams]:
         """All groups together, stage by stage."""
+        with team():
+            return self._staged(groups, samples)
+
+    def _staged(self, groups: list[Group], samples: int) -> tuple[Outputs, Grams]:
         keep = kept(self.program, self.uses)
-        runs = [[begin(self.program, self.network, part, keep) for part in self.parts(group)] for group in groups]
+        runs = [[replace(whole, group=part, values={}) for part in self.parts(whole.group)]
+                for whole in (begin(self.program, self.network, group, keep) for group in groups)]
         states = [state for parts in runs for state in parts]
         firsts = np.cumsum([0] + [self.samples([s.group]) for s in states[:-1]]).tolist()
         grams: Grams = {}
@@ -86,8 +94,9 @@ class Runs:
         return {name: [a for k in sorted(values) for a in values[k]] for name, values in outputs.items()}, grams
 
     def parts(self, group: Group) -> list[Group]:
-        """The group, cut into a part for each thread where that pays."""
-        return cut(group, workers() if self.vectors(group) >= MANY else 1)
+        """The group, cut into as many parts for one thread as for another where that pays."""
+        vectors, threads = self.vectors(group), workers()
+        return cut(group, threads * max(1, round(vectors / (threads * PART))) if vectors >= MANY else 1)
 
     def vectors(self, group: Group) -> int:
         """The vectors of the largest family, over all examples."""

@@ -18,7 +18,7 @@ from typing import final
 import numpy as np
 
 from tensorprog.finite.products import take
-from tensorprog.finite.threads import parallel
+from tensorprog.finite.threads import parallel, workers
 from tensorprog.finite.uses import Floats, Gather, Side
 from tensorprog.finite.weights import Array
 from tensorprog.ir.tables import Ints
@@ -29,7 +29,13 @@ TILE = 1 << 21
 COLUMNS = 128
 """Columns of a weight with which a matrix product is about as fast as with more."""
 
-HELD = 1 << 19
+SMALL = 1_000_000
+"""Multiplications of a matrix product up to which BLAS copies no operand."""
+
+LEAST_USES = 112
+"""Uses in a matrix product to which it pays to add another."""
+
+HELD = 1 << 18
 """Numbers of strips that are held at once."""
 
 GUESSES = 4
@@ -43,7 +49,7 @@ def summed_gram(sides: Sequence[Side], samples: int, chunk: int) -> Floats:
     elements = _elements(sides)
     tiles = list(_tiles(elements, n2, max(1, min(chunk, TILE) // (samples * n1))))
     most = max(len(part) * (cols.stop - cols.start) for part, cols in tiles)
-    memory = np.zeros(samples * n1 * most, dtype=sides[0].row_family.dtype)
+    memory = np.empty(samples * n1 * most, dtype=sides[0].row_family.dtype)
     for part, cols in tiles:
         shape = samples, len(part), n1, cols.stop - cols.start
         gradients = memory[: math.prod(shape)].reshape(shape)
@@ -51,9 +57,16 @@ def summed_gram(sides: Sequence[Side], samples: int, chunk: int) -> Floats:
             gradients[:] = 0
         add_up = partial(_add_up, elements=part, cols=cols, gradients=gradients, held=min(HELD, chunk // 2))
         parallel(add_up, sides)
-        flat = gradients.reshape(samples, -1)
-        gram += flat @ flat.T
+        gram += inner_products(gradients.reshape(samples, -1))
     return gram
+
+
+def inner_products(flat: Array) -> Floats:
+    """flat @ flat.T, where there are many columns as the sum of those of a part of them for each thread."""
+    length = flat.shape[1]
+    size = max(COLUMNS * COLUMNS, -(-length // workers()))
+    parts = [flat[:, a : a + size] for a in range(0, length, size)]
+    return sum(parallel(lambda part: part @ part.T, parts), np.zeros((len(flat), len(flat))))
 
 
 def _elements(sides: Sequence[Side]) -> list[int]:
@@ -92,7 +105,17 @@ def _add_up(s: Side, elements: tuple[int, ...], cols: slice, gradients: Array, h
             for w in layout.windows:
                 right = met[:, w.start : w.start + w.length]
                 target = gradients[s.samples(o, examples), elements.index(w.element)]
-                np.matmul(left[:, :, w.row : w.row + w.length], right, out=target)
+                _multiply(left[:, :, w.row : w.row + w.length], right, target)
+
+
+def _multiply(left: Array, right: Array, out: Array) -> None:
+    """out = left @ right, matrix by matrix; many uses in parts that are added up."""
+    uses = right.shape[1]
+    parts = -(-left.shape[1] * uses * right.shape[2] // SMALL)
+    size = -(-uses // parts) if uses >= LEAST_USES * parts else uses
+    np.matmul(left[:, :, :size], right[:, :size], out=out)
+    for a in range(size, uses, size):
+        out += left[:, :, a : a + size] @ right[:, a : a + size]
 
 
 # ---------------------------------------------------------------- strips
@@ -141,7 +164,7 @@ def _layout(s: Side, elements: tuple[int, ...], o: int) -> Layout:
     def found() -> Layout:
         return _laid_out([g for g in s.pattern.gathers if g.element in elements], o)
 
-    return s.entries.state.plan.kept(("strips", s.entries.use, elements, o), found)
+    return s.entries.state.plan.kept(("strips", id(s.pattern), elements, o), found)
 
 
 def _laid_out(gathers: Sequence[Gather], o: int) -> Layout:

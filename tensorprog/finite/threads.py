@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import cache
 from itertools import chain
 from typing import TypeVar
@@ -33,6 +34,25 @@ def parallel(function: Callable[[S], T], items: Sequence[S]) -> list[T]:
     threads = min(workers(), len(items))
     if threads <= 1:
         return [function(item) for item in items]
+    with team(), _controller().limit(limits=1):
+        return _shared_out(function, items, threads)
+
+
+@contextmanager
+def team() -> Iterator[None]:
+    """Calls of `parallel` inside of this meet the same threads, which are started once."""
+    if getattr(_inside, "pool", None) is not None or workers() <= 1:
+        yield
+        return
+    with ThreadPoolExecutor(workers() - 1) as pool:
+        _inside.pool = pool
+        try:
+            yield
+        finally:
+            _inside.pool = None
+
+
+def _shared_out(function: Callable[[S], T], items: Sequence[S], threads: int) -> list[T]:
     results: dict[int, T] = {}
     turn = iter(range(threads, len(items)))
 
@@ -44,11 +64,13 @@ def parallel(function: Callable[[S], T], items: Sequence[S]) -> list[T]:
         finally:
             _inside.busy = False
 
-    with _controller().limit(limits=1), ThreadPoolExecutor(threads - 1) as pool:
-        others = [pool.submit(work, k) for k in range(1, threads)]
+    others = [_inside.pool.submit(work, k) for k in range(1, threads)]
+    try:
         work(0)
-        for other in others:
-            other.result()
+    finally:
+        wait(others)
+    for other in others:
+        other.result()
     return [results[k] for k in range(len(items))]
 
 

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -134,6 +134,12 @@ def entries_of(use: Use, state: State, first: int) -> Entries:
     return Entries(state, use, first, out, element, row, col, coef)
 
 
+def entries_of_all(use: Use, states: Sequence[State], firsts: Sequence[int]) -> list[Entries]:
+    """`entries_of` for several groups; those of the same sizes share the elements."""
+    found = {id(s.plan): entries_of(use, s, 0) for s in {id(s.plan): s for s in states}.values()}
+    return [replace(found[id(s.plan)], state=s, first=first) for s, first in zip(states, firsts, strict=True)]
+
+
 def _entries(use: Use, state: State) -> tuple[Ints, Ints, Ints, Ints, Floats]:
     env, program = state.env, state.plan.program
     index, length = grid(use.domain, env), count(use.domain, env)
@@ -157,7 +163,7 @@ def _factors(use: Use, index: Mapping[str, Ints], env: Mapping[str, Any], length
 
 def pattern_of(entries: Entries) -> Pattern | None:
     """The pattern of the entries; None where they differ between output elements, or a row meets an element twice."""
-    return entries.state.plan.kept(("pattern", entries.use), lambda: _pattern(entries))
+    return entries.state.plan.kept(("pattern", id(entries.out)), lambda: _pattern(entries))
 
 
 def _pattern(entries: Entries) -> Pattern | None:

@@ -1,0 +1,45 @@
+"""Work on several threads: in order, with errors, on threads that are started once."""
+
+import threading
+import time
+
+import pytest
+
+from tensorprog.finite import threads
+
+
+@pytest.fixture
+def two(monkeypatch):
+    monkeypatch.setattr(threads, "workers", lambda: 1 if getattr(threads._inside, "busy", False) else 2)
+
+
+def _named(item):
+    time.sleep(0.01)
+    return item, threading.get_ident()
+
+
+def test_results_are_in_order(two):
+    assert [k for k, _ in threads.parallel(_named, range(7))] == list(range(7))
+
+
+def test_a_team_keeps_its_threads(two):
+    with threads.team():
+        first = {name for _, name in threads.parallel(_named, range(2))}
+        again = {name for _, name in threads.parallel(_named, range(2))}
+    assert first == again
+    assert len(first) == 2
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+def test_an_error_on_any_thread_is_raised_when_all_are_done(two, bad):
+    done = []
+
+    def work(item):
+        if item == bad:
+            raise ValueError(item)
+        time.sleep(0.02)
+        done.append(item)
+
+    with threads.team(), pytest.raises(ValueError, match=str(bad)):
+        threads.parallel(work, range(2))
+    assert done == [1 - bad]
