@@ -119,12 +119,12 @@ def expect_kind(expect: Expect, number: int, first_error: int) -> Kind:
         names[id(node)] = f"t{t}"
         late.append(f"t{t} = {_code(node, names)}")
     late += [f"S[o{n}, i, j] = {text_of(v, names)}" for n, v in enumerate(expect.values)]
-    late += _judged(expect, names)
-    worst = [f"w{n}" for n in range(len(expect.outs))]
+    late += _judged(expect, names) if expect.errors else []
+    worst = [f"w{n}" for n in range(len(expect.errors))]
     body = f"""
 @njit(**OPTIONS)
 def {name}(S, F, W, L, R, ii, jj, ni, nj, index, coef, lo, hi):
-    {" = ".join(worst)} = 0
+{lines_of([f"{w} = 0" for w in worst], 4)}
     for k in range(lo, hi):
 {_columns(rows, right)}
         for i in range(ni):

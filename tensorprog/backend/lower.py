@@ -2,7 +2,7 @@
 
     Given    S[out]   = inner product of data
     SeedOf   S[out]   = a number that comes with the pair
-    Expect   S[outs]  = E_1, ..., E_n at the same arguments
+    Expect   S[outs]  = E_1, ..., E_n at the same arguments, or a function of rows
     Mehler   S[out]   = a Hermite series of both sides (`series`)
     Sum      S[out]  += coef * product of operands
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +92,10 @@ class SeedOf:
 @final
 @dataclass(frozen=True, slots=True)
 class Expect:
-    """S[outs[e]] = values[e], formulas in the nodes of `known`, which are read from rows."""
+    """S[outs[e]] = values[e], formulas in the nodes of `known`, which are read from rows.
+
+    A function of rows, which has no error, stands for no expectation.
+    """
 
     outs: tuple[Ints, ...]
     expectations: tuple[Expectation, ...]
@@ -150,6 +153,7 @@ class _Lowering:
     sums: list[Sum] = field(default_factory=list)
     given: list[Given | SeedOf] = field(default_factory=list)
     asked: list[tuple[GroupValue, int, int]] = field(default_factory=list)  # (group, first virtual slot, entries)
+    factors: list[tuple[Factor, int]] = field(default_factory=list)
     mehlers: list[Mehler] = field(default_factory=list)
     virtual: int = 0
 
@@ -164,7 +168,7 @@ class _Lowering:
     def done(self) -> Lowered:
         """The result."""
         self.real = np.zeros(self.virtual, dtype=np.int64)
-        expects = tuple(self._expects())
+        expects = (*self._functions(), *self._expects())
         sums = tuple(Sum(s.out, s.coef, tuple(self._settled(o) for o in s.operands)) for s in self.sums)
         return Lowered(sums, tuple(self.given), expects, tuple(self.mehlers), self.size, self.start, *self.sides)
 
@@ -224,22 +228,52 @@ class _Lowering:
             elif len(wheres) == 1 and "own" not in wheres and not self.single:
                 operands.append(self._factor(factor, wheres.pop(), len(block.out)))
             else:
-                raise NotTraceable("a factor of numbers of both runs, or of slots")
+                operands.append(self._function(factor, len(block.out)))
         operands += [self._group(g, len(block.out)) for g in block.groups]
         self.sums.append(Sum(self.start[block.key] + block.out, coef, tuple(operands)))
 
     def _factor(self, factor: Factor, where: str, entries: int) -> Operand:
         return Operand(where, self.sides[where == "right"].factor(factor, entries))
 
+    def _function(self, factor: Factor, entries: int) -> Operand:
+        """A factor of slots of the pair, or of both runs."""
+        if isinstance(factor.fn, ex.Sym):
+            return self.operand(*factor.scalars[factor.fn.name])
+        self.factors.append((factor, self.virtual))
+        return self._virtual(entries)
+
+    def _virtual(self, entries: int) -> Operand:
+        self.virtual += entries
+        return Operand("own", VIRTUAL + self.virtual - entries + np.arange(entries))
+
     def _group(self, group: GroupValue, entries: int) -> Operand:
         if group.moment is not None:
             return self.operand("own", *group.moment)
         if group.mean is not None:
             return self.operand(*group.mean)
-        first = self.virtual
-        self.virtual += entries
-        self.asked.append((group, first, entries))
-        return Operand("own", VIRTUAL + first + np.arange(entries))
+        self.asked.append((group, self.virtual, entries))
+        return self._virtual(entries)
+
+    # ------------------------------------------------------------ functions of rows
+
+    def _functions(self) -> Iterator[Expect]:
+        """One instruction for all entries of a function."""
+        alike: dict[Any, list[tuple[Ints, int]]] = {}
+        for factor, first in self.factors:
+            rows = {n: self.operand(*p) for n, p in factor.scalars.items()}
+            fixed = tuple((n, _constant(numbers)) for n, numbers in factor.numbers.items())
+            wheres = tuple((n, o.where) for n, o in rows.items())
+            table = np.stack([o.rows for o in rows.values()], axis=1)
+            alike.setdefault((factor.fn, fixed, wheres), []).append((table, first))
+        for (fn, fixed, wheres), members in alike.items():
+            unique, place = np.unique(np.concatenate([table for table, _ in members]), axis=0, return_inverse=True)
+            outs = self.size + np.arange(len(unique))
+            self.size += len(unique)
+            self.real[np.concatenate([first + np.arange(len(t)) for t, first in members])] = outs[place.reshape(-1)]
+            recorder = Recorder()
+            nodes = {n: recorder.input(n) for n, _ in wheres}
+            known = ((nodes[n], Operand(where, unique[:, c])) for c, (n, where) in enumerate(wheres))
+            yield Expect((outs,), (), (ex.evaluate(fn, {**dict(fixed), **nodes}),), (), tuple(known))
 
     # ------------------------------------------------------------ expectations
 
@@ -330,6 +364,13 @@ def _distinct(columns: Sequence[Ints], entries: int) -> tuple[list[Ints], Ints]:
     return list(unique.T), place.reshape(-1)
 
 
+def _constant(numbers: Floats) -> float:
+    """The number that all entries have."""
+    if np.any(numbers != numbers[0]):
+        raise NotTraceable("a parameter that depends on the index")
+    return float(numbers[0])
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class _Form:
@@ -373,9 +414,6 @@ def _form(group: GroupValue, entries: int, lowering: _Lowering) -> _Form:
         placed |= {f"s{i}{k + j}": ("own", *slot) for j, slot in enumerate(line)}
     placed |= group.scalars
     fixed = {name: 0.0 for name, (_, _, slots) in placed.items() if name not in group.scalars and not np.any(slots)}
-    for name, (_, numbers) in group.numbers.items():
-        if len(numbers) and np.any(numbers != numbers[0]):
-            raise NotTraceable("a parameter that depends on the index")
-        fixed[name] = float(numbers[0])
+    fixed |= {name: _constant(numbers) for name, (_, numbers) in group.numbers.items()}
     rows = {name: lowering.operand(*p) for name, p in placed.items() if name not in fixed}
     return _Form((k, m), rows, fixed, (*group.scalars, *group.numbers), entries)

@@ -153,6 +153,18 @@ def test_machine_code_computes_the_same(phi, monkeypatch):
         np.testing.assert_allclose(getattr(machine, want)["sw"], getattr(arrays, want)["sw"], rtol=1e-10)
 
 
+def test_recurrences_of_one_run_by_machine_code(monkeypatch):
+    """The changes of variances are functions of slots."""
+    x = np.random.default_rng(6).standard_normal((4, 4, 3))
+    net = tensorprog.load(EXAMPLES / "rnn.tp")
+    arrays = net.kernel_gradients(x, wrt=("su",), want=("ntk",))
+    made = []
+    monkeypatch.setattr(analytic, "worth", lambda tape, machine_code, pairs: made.append(machine_code()) or made[-1])
+    machine = net.kernel_gradients(x, wrt=("su",), want=("ntk",))
+    assert made and None not in made
+    np.testing.assert_allclose(machine.d_ntk["su"], arrays.d_ntk["su"], rtol=1e-11)
+
+
 @pytest.mark.parametrize("phi", ["relu", "erf"])
 def test_on_data_of_equal_norms_derivatives_are_tables(phi, monkeypatch):
     """Functions of the cosine, equal and opposite examples among them; the report has their errors."""
