@@ -15,11 +15,12 @@ from tensorprog.backend.formula import interpreted
 from tensorprog.backend.grid_emit import KINDS, Formulas, module
 from tensorprog.backend.grid_forward import folded, forward, ordered_by_key
 from tensorprog.backend.grid_known import Known, formulas_of, kinds_of, known_of, settled, single_point, written
-from tensorprog.backend.grid_loops import CHUNK, COLUMNS, RUN
+from tensorprog.backend.grid_loops import CHUNK, COLUMNS, RUN, TILE
 from tensorprog.backend.grid_ops import operations
 from tensorprog.backend.grid_points import Point, pointwise
 from tensorprog.backend.grid_stages import staged
 from tensorprog.backend.grid_tables import Kind, StageTables, Tables, tables
+from tensorprog.backend.grid_tiles import Tile, pair_tiles
 from tensorprog.cores import cores
 from tensorprog.ir.tables import Ints
 from tensorprog.symbolic.expectation import Expectation
@@ -31,8 +32,6 @@ from tensorprog.tape.product_run import ProductRun
 Floats = NDArray[np.float64]
 MEMORY = 1 << 31
 """Bytes that the slots of all threads take at most, whatever is allowed."""
-TILE = 8
-"""Pairs of examples at a time."""
 
 
 @final
@@ -67,29 +66,33 @@ class GridMachine:
         rounds = -(-pairs // (most * cores()))
         return -(-pairs // (rounds * cores()))
 
-    def run(
-        self, runs: tuple[ProductRun, ProductRun], pairs: tuple[Ints, Ints], keys: Sequence[Key], memory: int,
-        progress: Callable[[float], None],
-    ) -> tuple[dict[Key, Floats], Floats]:
-        """(values [slots, pairs] of some keys, worst error of every expectation) for pairs of examples."""
+    def run(  # noqa: PLR0913
+        self, runs: tuple[ProductRun, ProductRun], examples: tuple[int, int], symmetric: bool, keys: Sequence[Key],
+        memory: int, progress: Callable[[float], None],
+    ) -> tuple[Tile, dict[Key, Floats], Floats]:
+        """(pairs of examples, values [slots, pairs] of some keys, worst error of every expectation) for all pairs, once
+        each or more often; in one of both orders where the kernel is symmetric."""
         known = known_of(self.points, self.formulas, runs, self.names)
-        tile = self.tile(len(pairs[0]), memory, sum(k.rows.shape[1] for k in known))
-        cuts = [np.minimum(np.arange(k, k + tile), len(pairs[0]) - 1) for k in range(0, len(pairs[0]), tile)]
-        values = {k: np.zeros((int(np.prod(self.tapes.cross.shape(k))), len(pairs[0]))) for k in keys}
-        done, waiting = list[int](), iter(cuts)
-        spaces = [_Space(self, known, tile) for _ in range(min(cores(), len(cuts)))]
+        pairs = examples[0] * (examples[0] + 1) // 2 if symmetric else examples[0] * examples[1]
+        width = self.tile(pairs, memory, sum(k.rows.shape[1] for k in known))
+        tiles = pair_tiles(examples, symmetric, width)
+        values = {k: np.empty((len(tiles), int(np.prod(self.tapes.cross.shape(k))), width)) for k in keys}
+        done, waiting = list[int](), iter(enumerate(tiles))
+        spaces = [_Space(self, known, width) for _ in range(min(cores(), len(tiles)))]
 
         def work(space: _Space) -> None:
-            for at in waiting:
-                space.compute((pairs[0][at], pairs[1][at]))
+            for n, tile in waiting:
+                space.compute(tile)
                 for k, value in values.items():
-                    value[:, at] = space.whole(k, len(value))
-                done.append(len(at))
-                progress(len(done) / len(cuts))
+                    value[n] = space.whole(k, value.shape[1])
+                done.append(n)
+                progress(len(done) / len(tiles))
 
         with ThreadPoolExecutor(len(spaces)) as pool:
             list(pool.map(work, spaces))
-        return values, np.max([s.worst for s in spaces], axis=0, initial=0.0)
+        whole = {k: value.transpose(1, 0, 2).reshape(value.shape[1], -1) for k, value in values.items()}
+        i, j = (np.concatenate([tile[side] for tile in tiles]) for side in (0, 1))
+        return (i, j), whole, np.max([s.worst for s in spaces], axis=0, initial=0.0)
 
     def evaluate(self, e: Expectation, moments: Moments) -> tuple[Floats, Floats]:
         """The values and errors of an expectation on arrays, by the formulas of the machine to the last bit."""
@@ -164,7 +167,7 @@ class _Space:
                 table[n, 6] = sum(len(x.expectations) for x in self.machine.points[: op.number])
         return table
 
-    def compute(self, at: tuple[Ints, Ints]) -> None:
+    def compute(self, at: Tile) -> None:
         """All slots that are kept as a whole, for pairs of examples."""
         self.slots[: self.machine.tables.kept] = 0.0
         for known, examples, last, rows in zip(self.known, at, self.last, self.rows, strict=True):
@@ -184,7 +187,7 @@ class _Space:
         while count := self.code.run(*arrays, *indices, *entries, state):
             yield count, state
 
-    def _settle(self, stage: StageTables, at: tuple[Ints, Ints], sides: Ints, state: Ints, doubts: Ints) -> None:
+    def _settle(self, stage: StageTables, at: Tile, sides: Ints, state: Ints, doubts: Ints) -> None:
         """Entries in doubt by the expectations themselves."""
         n, (a, b) = int(state[3]), stage.axes
         op = stage.ops[n]

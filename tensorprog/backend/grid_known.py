@@ -16,6 +16,7 @@ from tensorprog.backend.formula import Arguments, frontier, interpreted, ordered
 from tensorprog.backend.grid_emit import Formulas, point_source
 from tensorprog.backend.grid_loops import RUN
 from tensorprog.backend.grid_points import Point, substituted
+from tensorprog.backend.positive import where_positive
 from tensorprog.backend.separate import separated
 from tensorprog.backend.trace import NotTraceable, Recorder, Scalar, Traced
 from tensorprog.symbolic.expectation import Expectation
@@ -105,6 +106,7 @@ def formulas_of(point: Point) -> Formulas:
     values = found[::2]
     judged = [_judged(v, e, recorder) for v, e in zip(values, found[1::2], strict=True)]
     errors, doubts = [e for e, _ in judged], list({id(c): c for _, cs in judged for c in cs}.values())
+    values, errors, doubts = _cancelled(values, errors, doubts, recorder)
     inputs: dict[str, Scalar] = {**k, **{f"v{n}": v for n, v in enumerate(values)}}
     outs = substituted(point.outs, inputs, recorder)
     sides = [_rows([*outs, *values, *errors, *doubts], names) for names in SIDES]
@@ -112,6 +114,21 @@ def formulas_of(point: Point) -> Formulas:
     if len(outs) >= RESULTS or len(outs) + len(slots) + len(SIDES) > RUN:
         raise NotTraceable("many results at one place")
     return Formulas(tuple(outs), tuple(values), tuple(errors), tuple(doubts), slots, sides[0], sides[1])
+
+
+def _cancelled(
+    values: list[Scalar], errors: list[Scalar], doubts: list[Scalar], recorder: Recorder
+) -> tuple[list[Scalar], list[Scalar], list[Scalar]]:
+    """The same formulas for positive variances, where others are in doubt anyway."""
+    sides = "s00", "s11"
+    variances = [recorder.input(name) for name in sides]
+    guards = [recorder.record("eq", v, 0.0) for v in variances]
+    others = [c for c in doubts if not any(c is g for g in guards)]
+    if len(others) + len(guards) > len(doubts):
+        return values, errors, doubts
+    found = where_positive([*values, *errors, *others], sides, recorder)
+    n, m = len(values), len(values) + len(errors)
+    return found[:n], found[n:m], [*(recorder.record("le", v, 0.0) for v in variances), *found[m:]]
 
 
 def _judged(value: Scalar, error: Scalar, recorder: Recorder) -> tuple[Scalar, list[Scalar]]:

@@ -20,6 +20,8 @@ FEW = 4
 COLUMNS = 16
 RUN = COLUMNS - 1
 """The index column with the length of a run."""
+TILE = 8
+"""Pairs of examples at a time, at most."""
 CHUNK = 512
 """Numbers that a pointwise operation works on at a time."""
 
@@ -29,6 +31,7 @@ HEAD = f'''"""Generated from the equations of a limit over rows and columns."""
 
 import math
 
+import numpy as np
 from numba import njit
 
 from tensorprog.backend import special
@@ -36,6 +39,7 @@ from tensorprog.backend.access import given, load, results, store
 
 OPTIONS = {{"error_model": "numpy", "nogil": True, "cache": True}}
 Q = {CHUNK}
+WHOLE = {TILE}
 RUN = {RUN}
 {RESULT}
 '''
@@ -46,6 +50,13 @@ FIXED = '''
 def fetch(M, at, last, A):
     """The numbers of some examples, beside each other; those of `last` are there."""
     n = len(at)
+    if n == WHOLE and np.all(at == at[0]) and np.any(at != last):
+        row = M[at[0]]
+        for r in range(len(row)):
+            for p in range(WHOLE):
+                store(A, r * WHOLE + p, load(row, r))
+        last[:] = at
+        return
     for start in range(0, M.shape[1], 64):
         end = min(start + 64, M.shape[1])
         for p in range(n):

@@ -72,11 +72,10 @@ def kernels(  # noqa: PLR0913
     tapes, keys = found.tapes, tuple(dict.fromkeys(found.tapes.keys.values()))
     left = _single(found, tapes.left, data[0], examples[0], errors)
     right = left if symmetric else _single(found, tapes.right, data[1], examples[1], errors)
-    i, j = np.triu_indices(examples[0]) if symmetric else tuple(x.ravel() for x in np.indices(examples))
-    values, worst = found.machine.run((left, right), (i, j), keys, memory, progress)
+    pairs, values, worst = found.machine.run((left, right), examples, symmetric, keys, memory, progress)
     judge(errors, found.machine.expectations, worst)
     slots = {key: tapes.cross.slots(key) for key in keys}
-    return {n: _placed(values[k], slots[k], (i, j), examples, symmetric) for n, k in tapes.keys.items()}
+    return {n: _placed(values[k], slots[k], pairs, examples, symmetric) for n, k in tapes.keys.items()}
 
 
 def _single(
