@@ -116,12 +116,16 @@ def last_uses(steps: tuple[Step, ...], keep: Collection[str]) -> list[list[str]]
 @final
 @dataclass(frozen=True, slots=True)
 class State:
-    """A run: its plan, its weights, its examples and the families computed so far."""
+    """A run: its plan, its weights, its examples and the families computed so far.
+
+    Runs side by side may share the transposes of weights (`turned`).
+    """
 
     plan: Plan
     network: Network
     group: Group
     values: dict[str, Array] = field(default_factory=dict)
+    turned: dict[str, Array] | None = None
 
     @property
     def env(self) -> Mapping[str, Any]:
@@ -185,8 +189,18 @@ def _matmul(op: MatMul, step: Step, state: State) -> Array:
     weight = state.network.values[op.weight]
     if op.operand is None:
         return _copies(op, step, state, weight)
-    operand = np.ascontiguousarray(state.value(op.operand))
-    return products(len(step.elements), _pairs(op, step, state), operand, weight, op.transposed)
+    pairs, operand = _pairs(op, step, state), np.ascontiguousarray(state.value(op.operand))
+    return products(len(step.elements), pairs, operand, weight if op.transposed else _turned(op.weight, weight, state))
+
+
+def _turned(name: str, weight: Array, state: State) -> Array:
+    """The transposes of the matrices of a weight; copied where several parts of a group share the copy, for BLAS is
+    slower with what is not in order."""
+    if state.turned is None:
+        return weight.swapaxes(1, 2)
+    if name not in state.turned:
+        state.turned[name] = np.ascontiguousarray(weight.swapaxes(1, 2))
+    return state.turned[name]
 
 
 def _pairs(op: MatMul, step: Step, state: State) -> tuple[Pairs, ...]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
@@ -22,9 +23,6 @@ from tensorprog.ir.tables import Ints
 
 LEAST_ROWS = 32
 """Vectors in a run, on average over the runs, from which on it is multiplied by itself."""
-
-MANY = 512
-"""Vectors for which a matrix is copied so that it is not a transpose."""
 
 HELD = 1 << 18
 """Numbers of products that are held at once, so that they are in the cache when they are added."""
@@ -77,10 +75,10 @@ def _pairs(element: int, target: Ints, source: Ints, coef: Floats) -> Pairs:
     lengths = np.diff([*starts, len(target)])
     runs = (Run(int(target[k]), element, int(source[k]), int(length), float(coef[k]))
             for k, length in zip(starts, lengths, strict=True))
-    return Pairs(element, target, source, coef, tuple(_repeated(runs)))
+    return Pairs(element, target, source, coef, tuple(repeated(runs)))
 
 
-def _repeated(runs: Iterable[Run]) -> Iterator[Run]:
+def repeated(runs: Iterable[Run]) -> Iterator[Run]:
     """Runs of one length and coefficient that follow one another at equal distances, as one."""
     group: list[Run] = []
     for run in runs:
@@ -100,21 +98,20 @@ def _steps(first: Run, last: Run, count: int) -> tuple[int, int]:
     return (last.target - first.target) // max(1, count), (last.source - first.source) // max(1, count)
 
 
-def products(size: int, pairs: tuple[Pairs, ...], operand: Array, weight: Array, transposed: bool) -> Array:
-    """result[target] += coef * W[element] @ operand[source] from zero, or W[element].T, for all pairs: [size, ...]."""
-    matrices = weight if transposed else weight.swapaxes(1, 2)
+def products(size: int, pairs: tuple[Pairs, ...], operand: Array, matrices: Array) -> Array:
+    """result[target] += coef * operand[source] @ matrices[element] from zero, for all pairs: [size, examples, dim]."""
     shape = size, operand.shape[1], matrices.shape[2]
     runs = [run for p in pairs if _runs_pay(p, shape[1]) for run in p.runs or ()]
     first = next((run for run in runs if run.length * run.count == size and run.coef == 1), None)
     if first is None:
-        result = np.zeros(shape, dtype=weight.dtype)
+        result = np.zeros(shape, dtype=matrices.dtype)
     else:
-        result = np.empty(shape, dtype=weight.dtype)
-        np.matmul(_repeats(operand, first, 1), _matrix(matrices, first, shape[1]), out=_repeats(result, first, 0))
+        result = np.empty(shape, dtype=matrices.dtype)
+        np.matmul(_repeats(operand, first, 1), matrices[first.element], out=_repeats(result, first, 0))
     rest = [run for run in runs if run is not first]
     memory = np.empty(max((_held(run, result) for run in rest), default=0), dtype=result.dtype)
     for run in rest:
-        _add_run(result, run, operand, _matrix(matrices, run, shape[1]), memory)
+        _add_run(result, run, operand, matrices[run.element], memory)
     for p in pairs:
         if not _runs_pay(p, shape[1]):
             _add_mixed(result, p, operand, matrices[p.element])
@@ -123,12 +120,6 @@ def products(size: int, pairs: tuple[Pairs, ...], operand: Array, weight: Array,
 
 def _runs_pay(pairs: Pairs, examples: int) -> bool:
     return pairs.runs is not None and len(pairs.target) * examples >= LEAST_ROWS * sum(r.count for r in pairs.runs)
-
-
-def _matrix(matrices: Array, run: Run, examples: int) -> Array:
-    """The matrix of a run: not a transpose where it is worth a copy, for BLAS multiplies a few vectors faster by it."""
-    matrix: Array = matrices[run.element]
-    return np.ascontiguousarray(matrix) if run.count * run.length * examples >= MANY else matrix
 
 
 def _held(run: Run, result: Array) -> int:
@@ -150,12 +141,16 @@ def _add_run(result: Array, run: Run, operand: Array, matrix: Array, memory: Arr
 
 
 def _repeats(family: Array, run: Run, side: int) -> Array:
-    """The targets (side 0) or the sources (side 1) of a run: a view, [count, length * examples, dim]."""
+    """`repeats` with the vectors of all examples in one matrix: a view, [count, length * examples, dim]."""
+    found = repeats(family, run, side)
+    return found.reshape(run.count, -1, family.shape[-1])
+
+
+def repeats(values: Array, run: Run, side: int) -> Array:
+    """The targets (side 0) or the sources (side 1) of a run, along the first axis: a view, [count, length, ...]."""
     start, step = (run.target, run.source)[side], run.steps[side]
-    _, examples, dim = family.shape
-    one, number = examples * dim, family.itemsize
-    return np.ndarray((run.count, run.length * examples, dim), family.dtype, family, start * one * number,
-                      (step * one * number, dim * number, number))
+    strides = step * values.strides[0], *values.strides
+    return as_strided(values[start:], (run.count, run.length, *values.shape[1:]), strides)
 
 
 def _add_mixed(result: Array, pairs: Pairs, operand: Array, matrix: Array) -> None:

@@ -59,8 +59,7 @@ class Runs:
 
     def _staged(self, groups: list[Group], samples: int) -> tuple[Outputs, Grams]:
         keep = kept(self.program, self.uses)
-        runs = [[replace(whole, group=part, values={}) for part in self.parts(whole.group)]
-                for whole in (begin(self.program, self.network, group, keep) for group in groups)]
+        runs = [self._begun(group, keep) for group in groups]
         states = [state for parts in runs for state in parts]
         firsts = np.cumsum([0] + [self.samples([s.group]) for s in states[:-1]]).tolist()
         grams: Grams = {}
@@ -72,6 +71,8 @@ class Runs:
             for state in states:
                 for name in state.values.keys() - stage.held:
                     del state.values[name]
+                if state.turned is not None:
+                    state.turned.clear()
         outputs = {o.name: [_output(parts, o.var) for parts in runs] for o in self.program.outputs}
         return outputs, {w: grams[w] for w in dict.fromkeys(u.weight for u in self.uses)}
 
@@ -92,6 +93,12 @@ class Runs:
             for name, values in found.items():
                 outputs[name] |= {i: values[: len(blocks[i])], j: values[len(blocks[i]) :]}
         return {name: [a for k in sorted(values) for a in values[k]] for name, values in outputs.items()}, grams
+
+    def _begun(self, group: Group, keep: frozenset[str]) -> list[State]:
+        """The runs of the parts of a group."""
+        whole, parts = begin(self.program, self.network, group, keep), self.parts(group)
+        turned: dict[str, Array] | None = {} if len(parts) > 1 else None
+        return [replace(whole, group=part, values={}, turned=turned) for part in parts]
 
     def parts(self, group: Group) -> list[Group]:
         """The group, cut into as many parts for one thread as for another where that pays."""

@@ -17,7 +17,7 @@ from typing import final
 
 import numpy as np
 
-from tensorprog.finite.products import take
+from tensorprog.finite.products import Run, repeated, repeats, take
 from tensorprog.finite.threads import parallel, workers
 from tensorprog.finite.uses import Floats, Gather, Side
 from tensorprog.finite.weights import Array
@@ -135,28 +135,28 @@ class Window:
 @final
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """All strips, one after the other: coef[k] * col[cols[k]], nothing where `cols` is -1; and who reads what.
+    """All strips, one after the other, coef[k] * col[cols[k]], nothing where `cols` is -1; and who reads what.
 
-    `pieces` (a, b) are the stretches in which columns follow one another and the coefficient stays.
+    `runs` are the stretches of positions (the targets) in which columns (the sources) follow one another and the
+    coefficient stays; `empty` are the positions of nothing.
     """
 
     cols: Ints
-    coef: Floats
     windows: tuple[Window, ...]
-    pieces: tuple[tuple[int, int], ...]
+    runs: tuple[Run, ...]
+    empty: Ints
 
     def fill(self, strips: Array, family: Array | None, examples: slice, columns: slice) -> None:
         """Writes the columns of some examples into `strips` [examples, positions, columns]."""
-        for a, b in self.pieces:
-            target, c = strips[:, a:b].swapaxes(0, 1), self.cols[a]
-            if c < 0:
-                target[:] = 0
-            elif family is None:
-                target[:] = self.coef[a]
-            elif self.coef[a] == 1:
-                target[:] = family[c : c + b - a, examples, columns]
+        strips[:, self.empty] = 0
+        for run in self.runs:
+            target = repeats(strips.swapaxes(0, 1), run, 0)
+            if family is None:
+                target[:] = run.coef
+            elif run.coef == 1:
+                target[:] = repeats(family[:, examples, columns], run, 1)
             else:
-                np.multiply(family[c : c + b - a, examples, columns], self.coef[a], out=target)
+                np.multiply(repeats(family[:, examples, columns], run, 1), run.coef, out=target)
 
 
 def _layout(s: Side, elements: tuple[int, ...], o: int) -> Layout:
@@ -186,7 +186,8 @@ def _laid_out(gathers: Sequence[Gather], o: int) -> Layout:
     starts = np.cumsum([0] + [len(strip[0]) for strip in strips])
     windows = tuple(Window(g.element, int(g.at[0]), int(starts[k]) + start, int(np.ptp(g.at)) + 1)
                     for g, (k, start) in zip(gathers, places, strict=True))
-    return Layout(cols, coef, windows, tuple(_pieces(cols, coef)))
+    runs = tuple(repeated(_pieces(cols, coef))) if (cols >= 0).any() else ()
+    return Layout(cols, windows, runs, np.flatnonzero(cols < 0))
 
 
 def _sequence(g: Gather, o: int) -> tuple[Ints, Floats]:
@@ -207,8 +208,10 @@ def _overlap(strip: tuple[Ints, Floats], new: tuple[Ints, Floats]) -> int | None
     return None
 
 
-def _pieces(cols: Ints, coef: Floats) -> Iterator[tuple[int, int]]:
-    follows = np.where(cols[:-1] < 0, np.diff(cols) == 0, np.diff(cols) == 1)
-    cuts = np.flatnonzero(~follows | (np.diff(coef) != 0)) + 1
+def _pieces(cols: Ints, coef: Floats) -> Iterator[Run]:
+    """The stretches of something."""
+    cuts = np.flatnonzero((np.diff(cols) != 1) | (np.diff(coef) != 0)) + 1
     stops = [0, *cuts.tolist(), len(cols)]
-    yield from zip(stops, stops[1:], strict=False)
+    for a, b in zip(stops, stops[1:], strict=False):
+        if cols[a] >= 0:
+            yield Run(a, 0, int(cols[a]), b - a, float(coef[a]))

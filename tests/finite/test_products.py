@@ -38,7 +38,8 @@ def test_filters(rng, transposed, examples, taps):
     coef = np.where(element == 1, 0.5, 1.0)
     weight = rng.standard_normal((len(taps), 4, 3))
     operand = rng.standard_normal((30, examples, 4 if transposed else 3))
-    found = products(30, grouped(element, target, source, coef), operand, weight, transposed)
+    matrices = weight if transposed else weight.swapaxes(1, 2)
+    found = products(30, grouped(element, target, source, coef), operand, matrices)
     np.testing.assert_allclose(
         found, _expected(30, element, target, source, coef, operand, weight, transposed), rtol=1e-12, atol=1e-12)
 
@@ -47,7 +48,7 @@ def test_a_map_without_order(rng):
     element, target, source = rng.integers(0, [[3], [20], [15]], size=(3, 200))
     coef = rng.standard_normal(200)
     weight, operand = rng.standard_normal((3, 4, 5)), rng.standard_normal((15, 33, 5))
-    found = products(20, grouped(element, target, source, coef), operand, weight, False)
+    found = products(20, grouped(element, target, source, coef), operand, weight.swapaxes(1, 2))
     np.testing.assert_allclose(
         found, _expected(20, element, target, source, coef, operand, weight, False), rtol=1e-12, atol=1e-12)
 
