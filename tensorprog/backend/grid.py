@@ -11,53 +11,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.backend.build import is_built, load
-from tensorprog.backend.formula import interpreted
 from tensorprog.backend.grid_emit import KINDS, Formulas, module
 from tensorprog.backend.grid_forward import folded, forward, ordered_by_key
-from tensorprog.backend.grid_known import Known, formulas_of, kinds_of, known_of, settled, single_point, written
-from tensorprog.backend.grid_loops import CHUNK, COLUMNS, RUN, TILE
+from tensorprog.backend.grid_known import Known, Single, formulas_of, kinds_of, known_of, settled
+from tensorprog.backend.grid_loops import CHUNK, TILE
 from tensorprog.backend.grid_ops import operations
 from tensorprog.backend.grid_points import Point, pointwise
 from tensorprog.backend.grid_stages import staged
-from tensorprog.backend.grid_tables import Kind, StageTables, Tables, tables
-from tensorprog.backend.grid_tiles import Tile, pair_tiles
+from tensorprog.backend.grid_tables import StageTables, Tables, tables
+from tensorprog.backend.grid_tiles import Tile, pair_tiles, same_tiles
+from tensorprog.backend.trace import NotTraceable
 from tensorprog.cores import cores
 from tensorprog.ir.tables import Ints
 from tensorprog.symbolic.expectation import Expectation
-from tensorprog.symbolic.moments import Moments
-from tensorprog.tape.blocks import Key, Product
-from tensorprog.tape.product import ProductTapes
-from tensorprog.tape.product_run import ProductRun
+from tensorprog.tape.blocks import Key
+from tensorprog.tape.product import ProductTape, ProductTapes
 
 Floats = NDArray[np.float64]
+Data = Mapping[str, Floats]
+Sides = tuple[Data, Data]
 MEMORY = 1 << 31
 """Bytes that the slots of all threads take at most, whatever is allowed."""
 
 
 @final
-@dataclass(frozen=True)
-class GridMachine:
-    """A compiled product tape; `kind` is the number of the function of every pointwise operation, `singles` are numbers
-    and formulas of expectations by themselves, by their ids."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The operations of one tape: `names` are the data of both sides, `keys` what is computed, `sizes` the numbers of
+    slots."""
 
-    tapes: ProductTapes
     names: tuple[str, str]
+    keys: tuple[Key, ...]
+    sizes: Mapping[Key, tuple[int, int]]
     points: tuple[Point, ...]
     formulas: tuple[Formulas, ...]
-    kind: tuple[int, ...]
-    singles: Mapping[int, tuple[int, Formulas]]
     tables: Tables
-    source: str
 
     @property
     def expectations(self) -> tuple[Expectation, ...]:
         """All expectations, in the order of the worst errors."""
         return tuple(e for x in self.points for e in x.expectations)
-
-    @property
-    def is_built(self) -> bool:
-        """Whether its machine code is on disk."""
-        return is_built(self.source)
 
     def tile(self, pairs: int, memory: int, known: int) -> int:
         """Pairs of examples at a time, for so many in all: the same number for all threads; `known` are the rows of
@@ -66,19 +59,56 @@ class GridMachine:
         rounds = -(-pairs // (most * cores()))
         return -(-pairs // (rounds * cores()))
 
-    def run(  # noqa: PLR0913
-        self, runs: tuple[ProductRun, ProductRun], examples: tuple[int, int], symmetric: bool, keys: Sequence[Key],
-        memory: int, progress: Callable[[float], None],
-    ) -> tuple[Tile, dict[Key, Floats], Floats]:
-        """(pairs of examples, values [slots, pairs] of some keys, worst error of every expectation) for all pairs, once
+
+@final
+@dataclass(frozen=True)
+class GridMachine:
+    """Compiled product tapes: of pairs of examples, and of the examples of both sides by themselves.  `kind` is the
+    number of the function of all their pointwise operations."""
+
+    cross: Part
+    singles: tuple[Part, Part]
+    kind: Mapping[int, int]
+    source: str
+
+    @property
+    def is_built(self) -> bool:
+        """Whether its machine code is on disk."""
+        return is_built(self.source)
+
+    def run(
+        self, data: Sides, symmetric: bool, memory: int, progress: Callable[[float], None]
+    ) -> tuple[Tile, dict[Key, Floats], list[tuple[Expectation, float]]]:
+        """(pairs of examples, values [slots, pairs] of all keys, worst error of every expectation) for all pairs, once
         each or more often; in one of both orders where the kernel is symmetric."""
-        known = known_of(self.points, self.formulas, runs, self.names)
+        left, errors = self._single(0, data, memory)
+        right, more = (left, []) if symmetric else self._single(1, data, memory)
+        known = known_of(self.cross.points, self.cross.formulas, (left, right))
+        examples = len(left.data), len(right.data)
         pairs = examples[0] * (examples[0] + 1) // 2 if symmetric else examples[0] * examples[1]
-        width = self.tile(pairs, memory, sum(k.rows.shape[1] for k in known))
-        tiles = pair_tiles(examples, symmetric, width)
-        values = {k: np.empty((len(tiles), int(np.prod(self.tapes.cross.shape(k))), width)) for k in keys}
+        tiles = pair_tiles(examples, symmetric, self.cross.tile(pairs, memory, sum(k.rows.shape[1] for k in known)))
+        values, worst = self._compute(self.cross, known, tiles, progress)
+        whole = {k: value.transpose(1, 0, 2).reshape(value.shape[1], -1) for k, value in values.items()}
+        i, j = (np.concatenate([tile[side] for tile in tiles]) for side in (0, 1))
+        return (i, j), whole, [*errors, *more, *worst]
+
+    def _single(self, s: int, data: Sides, memory: int) -> tuple[Single, list[tuple[Expectation, float]]]:
+        """The examples of a side by themselves."""
+        part, x = self.singles[s], data[s][self.cross.names[s]]
+        known, _ = known_of((), (), (Single(x, {}, {}),) * 2)
+        tiles = same_tiles(len(x), part.tile(len(x), memory, 2 * known.rows.shape[1]))
+        values, worst = self._compute(part, (known, known), tiles, lambda _: None)
+        whole = {k: value.transpose(0, 2, 1).reshape(-1, value.shape[1])[: len(x)] for k, value in values.items()}
+        return Single(x, whole, part.sizes), worst
+
+    def _compute(
+        self, part: Part, known: tuple[Known, Known], tiles: Sequence[Tile], progress: Callable[[float], None]
+    ) -> tuple[dict[Key, Floats], list[tuple[Expectation, float]]]:
+        """(values [tiles, slots, pairs] of all keys, worst errors)"""
+        width = len(tiles[0][0])
+        values = {k: np.empty((len(tiles), int(np.prod(part.sizes[k])), width)) for k in part.keys}
         done, waiting = list[int](), iter(enumerate(tiles))
-        spaces = [_Space(self, known, width) for _ in range(min(cores(), len(tiles)))]
+        spaces = [_Space(self, part, known, width) for _ in range(min(cores(), len(tiles)))]
 
         def work(space: _Space) -> None:
             for n, tile in waiting:
@@ -90,65 +120,40 @@ class GridMachine:
 
         with ThreadPoolExecutor(len(spaces)) as pool:
             list(pool.map(work, spaces))
-        whole = {k: value.transpose(1, 0, 2).reshape(value.shape[1], -1) for k, value in values.items()}
-        i, j = (np.concatenate([tile[side] for tile in tiles]) for side in (0, 1))
-        return (i, j), whole, np.max([s.worst for s in spaces], axis=0, initial=0.0)
-
-    def evaluate(self, e: Expectation, moments: Moments) -> tuple[Floats, Floats]:
-        """The values and errors of an expectation on arrays, by the formulas of the machine to the last bit."""
-        if id(e) not in self.singles or moments.sizes != (1, 1) or np.any(moments.mean_l) or np.any(moments.mean_r):
-            return e.evaluate(moments, {})
-        covs = moments.cov_ll[0, 0], moments.cov_rr[0, 0], moments.cov_lr[0, 0]
-        left, right, cross = (np.ascontiguousarray(x).reshape(-1) for x in np.broadcast_arrays(*covs))
-        number, f = self.singles[id(e)]
-        rows = [np.concatenate([np.zeros(0), *interpreted(f.left, {"s00": left})])]
-        same = written(f.left) == written(f.right) and np.array_equal(left, right)
-        rows += rows if same else [np.concatenate([np.zeros(0), *interpreted(f.right, {"s11": right})])]
-        n, slots, worst = len(cross), np.concatenate([cross, np.zeros_like(cross)]), np.zeros(1)
-        doubts = np.zeros((n + 1, 2), dtype=np.int64)
-        entry = np.zeros((1, COLUMNS), dtype=np.int64)
-        entry[0, RUN] = n
-        function = getattr(load(self.source), f"point{number}")
-        known = *rows, worst, doubts, n, 0, 0, 0, 0, 0, n, n, 0
-        count = function(slots, 1, np.zeros(CHUNK), *known, entry, 0, 1, entry, 0, 1, 0, 0)
-        values, errors = slots[n:], np.full(n, worst[0])
-        at = doubts[:count, 1]
-        if count:
-            mean, part = np.zeros((1, count)), (left[at][None, None], right[at][None, None], cross[at][None, None])
-            values[at], errors[at] = e.evaluate(Moments(mean, part[0], mean, part[1], part[2]), {})
-        return values.reshape(covs[2].shape), errors.reshape(covs[2].shape)
-
-    def code(self, kind: Kind) -> int:
-        """The number of a function."""
-        return KINDS.index(kind) if isinstance(kind, str) else len(KINDS) + self.kind[kind]
+        worst = np.max([s.worst for s in spaces], axis=0, initial=0.0)
+        return values, list(zip(part.expectations, worst.tolist(), strict=True))
 
 
 @final
 class _Space:
     """The arrays of a thread."""
 
-    def __init__(self, machine: GridMachine, known: tuple[Known, Known], tile: int) -> None:
-        self.machine, self.known, self.tile = machine, known, tile
-        self.slots = np.zeros((machine.tables.rows, tile))
-        self.line = np.zeros(machine.tables.width * tile)
+    def __init__(self, machine: GridMachine, part: Part, known: tuple[Known, Known], tile: int) -> None:
+        self.machine, self.part, self.known, self.tile = machine, part, known, tile
+        self.slots = np.zeros((part.tables.rows, tile))
+        self.line = np.zeros(part.tables.width * tile)
         self.marks = np.zeros(CHUNK)
         self.rows = tuple(np.zeros((k.rows.shape[1], tile)) for k in known)
         self.last = np.full(tile, -1), np.full(tile, -1)
-        self.worst = np.zeros(len(machine.expectations))
+        self.worst = np.zeros(len(part.expectations))
         self.code: Any = load(machine.source)
-        self.stages = [(s, *self._arrays(s)) for s in machine.tables.stages]
+        self.stages = [(s, *self._arrays(s)) for s in part.tables.stages]
 
     def whole(self, key: Key, count: int) -> Floats:
         """The slots of a key that is kept as a whole."""
-        first = self.machine.tables.whole[key]
+        first = self.part.tables.whole[key]
         return np.asarray(self.slots[first : first + count])
 
     def _arrays(self, stage: StageTables) -> tuple[Ints, Ints, Ints]:
         """Steps, what operations know, and a place for entries in doubt."""
         a, b = stage.axes
-        steps = np.array([(self.machine.code(k), o) for k, o in stage.steps], dtype=np.int64)
+        steps = np.array([(self._code(k), o) for k, o in stage.steps], dtype=np.int64)
         most = int(np.diff(a.starts).max()) * int(np.diff(b.starts).max()) + 1
         return steps, self._sides(stage), np.zeros((most, 2), dtype=np.int64)
+
+    def _code(self, kind: str | int) -> int:
+        """The number of a function."""
+        return KINDS.index(kind) if isinstance(kind, str) else self.machine.kind[id(self.part.formulas[kind])]
 
     def _sides(self, stage: StageTables) -> Ints:
         """For every operation the first rows, strides and numbers of slots of L and R, or the dimension of the data."""
@@ -160,16 +165,17 @@ class _Space:
                 table[n, :3] = self.known[0].dim, *(k.elements for k in self.known)
             elif op.kind == "mix":
                 table[n, :3] = stage.widths[n]
-            elif op.kind == "point" and self.machine.points[op.number].inside is not None:
+            elif op.kind == "point":
+                table[n, 6] = sum(len(x.expectations) for x in self.part.points[: op.number])
+            if op.kind == "point" and self.part.points[op.number].inside is not None:
                 table[n, :2] = [k.starts[op.number] for k in self.known]
                 table[n, 2:4] = [k.shapes[op.number][1] for k in self.known]
                 table[n, 4:6] = [int(np.prod(k.shapes[op.number])) for k in self.known]
-                table[n, 6] = sum(len(x.expectations) for x in self.machine.points[: op.number])
         return table
 
     def compute(self, at: Tile) -> None:
         """All slots that are kept as a whole, for pairs of examples."""
-        self.slots[: self.machine.tables.kept] = 0.0
+        self.slots[: self.part.tables.kept] = 0.0
         for known, examples, last, rows in zip(self.known, at, self.last, self.rows, strict=True):
             self.code.fetch(known.rows, examples, last, rows.reshape(-1))
         for stage, steps, sides, doubts in self.stages:
@@ -192,16 +198,16 @@ class _Space:
         n, (a, b) = int(state[3]), stage.axes
         op = stage.ops[n]
         assert op is not None
-        point, c = self.machine.points[op.number], len(op.outs) + len(op.reads)
+        point, c = self.part.points[op.number], len(op.outs) + len(op.reads)
         i, j = a.index[doubts[:, 0]], b.index[doubts[:, 1]]
         strides = b.sizes[stage.keys[n, :c], state[1]]
         places = stage.first[n, :c] + i[:, :c] * strides + j[:, :c]
         second = [
-            k.second[op.number][i[:, c + s] * sides[n, 2 + s] + j[:, c + s]][:, at[s]]
-            for s, k in enumerate(self.known)
+            k.second[op.number][at[s]][:, i[:, c + s] * sides[n, 2 + s] + j[:, c + s]].T
+            for s, k in enumerate(self.known if point.inside is not None else ())
         ]
         reads = [self.slots[places[:, len(op.outs) + t]] for t in range(len(op.reads))]
-        values, errors = settled(point, reads, (second[0], second[1]))
+        values, errors = settled(point, reads, second)
         for t, value in enumerate(values):
             self.slots[places[:, t]] = value
         first = sides[n, 6]
@@ -209,25 +215,28 @@ class _Space:
 
 
 def compiled(tapes: ProductTapes) -> GridMachine:
-    """The machine of a cross tape.  NotTraceable when it has no code."""
-    lowered, keys = operations(tapes.cross), tuple(dict.fromkeys(tapes.keys.values()))
-    sizes = dict(lowered.sizes)
-    ops = lowered.ops
-    if "ntk" in tapes.keys:
-        ops = forward(ops, sizes, tapes.keys["ntk"], keys)
+    """The machine of the tapes of pairs and of both sides.  NotTraceable when one of them has no code."""
+    cross = _part(tapes.cross, tuple(dict.fromkeys(tapes.keys.values())), tapes.keys.get("ntk"))
+    inside = [x.inside for x in cross.points if x.inside is not None]
+    needed = [tuple(dict.fromkeys(keys[s] for keys in inside)) for s in (0, 1)]
+    left = _part(tapes.left, needed[0])
+    alike = tapes.left.tapes[0] is tapes.right.tapes[0] and needed[0] == needed[1]
+    right = left if alike else _part(tapes.right, needed[1])
+    formulas = list({id(f): f for part in (cross, left, right) for f in part.formulas}.values())
+    kind, kinds = kinds_of(formulas)
+    numbers = {id(f): len(KINDS) + k for f, k in zip(formulas, kind, strict=True)}
+    return GridMachine(cross, (left, right), numbers, module(kinds))
+
+
+def _part(tape: ProductTape, keys: tuple[Key, ...], tangent: Key | None = None) -> Part:
+    """The operations of a tape for some keys; those of the tangent kernel turned forward."""
+    lowered = operations(tape)
+    sizes, ops = dict(lowered.sizes), lowered.ops
+    if any(k not in sizes for k in keys):
+        raise NotTraceable("second moments that are zero")
+    if tangent is not None:
+        ops = forward(ops, sizes, tangent, keys)
     ops = ordered_by_key(folded(ops, sizes, keys), keys)
     ops, points = pointwise(ops, lowered.expected, sizes, keys)
-    arrays = tables(ops, sizes, staged(ops, sizes), keys)
-    used = _of_runs(tapes)
-    alone = {id(e): e for x in points for e in x.expectations if id(e) in used}
-    formulas = tuple(map(formulas_of, (*points, *map(single_point, alone.values()))))
-    kind, kinds = kinds_of(formulas)
-    n = len(points)
-    singles = {i: (k, f) for i, k, f in zip(alone, kind[n:], formulas[n:], strict=True)}
-    return GridMachine(tapes, lowered.names, points, formulas[:n], kind[:n], singles, arrays, module(kinds))
-
-
-def _of_runs(tapes: ProductTapes) -> set[int]:
-    """The ids of the expectations of single runs."""
-    blocks = [pair[0] for tape in (tapes.left, tapes.right) for _, pairs in tape.steps for pair in pairs]
-    return {id(g.expectation) for b in blocks if isinstance(b, Product) for g in b.groups}
+    formulas = tuple(map(formulas_of, points))
+    return Part(lowered.names, keys, sizes, points, formulas, tables(ops, sizes, staged(ops, sizes), keys))

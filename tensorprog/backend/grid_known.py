@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -21,10 +21,11 @@ from tensorprog.backend.separate import separated
 from tensorprog.backend.trace import NotTraceable, Recorder, Scalar, Traced
 from tensorprog.symbolic.expectation import Expectation
 from tensorprog.symbolic.moments import Moments
-from tensorprog.tape.product_run import ProductRun
+from tensorprog.tape.blocks import Key
 
 Floats = NDArray[np.float64]
-SIDES = (frozenset(["s00"]), frozenset(["s11"]))
+VARIANCES = ("s00", "s11")
+SIDES = (frozenset(VARIANCES[:1]), frozenset(VARIANCES[1:]))
 SLOW = frozenset(("sqrt", "div", "exp", "expm1", "log", "sin", "cos", "atan2", "erf", "ndtr", "owens_t"))
 
 
@@ -32,7 +33,7 @@ SLOW = frozenset(("sqrt", "div", "exp", "expm1", "log", "sin", "cos", "atan2", "
 @dataclass(frozen=True, slots=True)
 class Known:
     """What is known of the examples of one side: `rows` [examples, rows], the data first; of every pointwise operation
-    with expectations its first row, the shape (n1, n2) of its slots, and the second moments [n1 n2, examples]; the
+    with expectations its first row, the shape (n1, n2) of its slots, and the second moments [examples, n1 n2]; the
     dimension of the data and the number of its elements."""
 
     rows: Floats
@@ -43,16 +44,26 @@ class Known:
     elements: int
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class Single:
+    """A side by itself: its data [examples, elements, dim], and second moments [examples, slots] with their shapes."""
+
+    data: Floats
+    values: Mapping[Key, Floats]
+    sizes: Mapping[Key, tuple[int, int]]
+
+
 def known_of(
-    points: Sequence[Point], formulas: Sequence[Formulas], runs: tuple[ProductRun, ProductRun], names: tuple[str, str]
+    points: Sequence[Point], formulas: Sequence[Formulas], sides: tuple[Single, Single]
 ) -> tuple[Known, Known]:
-    """Of both sides; the same object where both are the same run, and need the same of it."""
-    left = _known(points, formulas, runs[0], names, 0)
+    """Of both sides; the same object where both are the same, and need the same of it."""
+    left = _known(points, formulas, sides[0], 0)
     keys = [x.inside for x in points if x.inside is not None]
-    alike = runs[0] is runs[1] and names[0] == names[1] and all(a == b for a, b in keys)
+    alike = sides[0] is sides[1] and all(a == b for a, b in keys)
     if alike and all(written(f.left) == written(f.right) for f in formulas):
         return left, left
-    return left, _known(points, formulas, runs[1], names, 1)
+    return left, _known(points, formulas, sides[1], 1)
 
 
 def written(nodes: Sequence[Traced]) -> list[tuple[object, ...]]:
@@ -66,69 +77,72 @@ def written(nodes: Sequence[Traced]) -> list[tuple[object, ...]]:
     return [*lines, *((number[id(n)],) for n in nodes)]
 
 
-def _known(
-    points: Sequence[Point], formulas: Sequence[Formulas], run: ProductRun, names: tuple[str, str], s: int
-) -> Known:
-    x = run.data[s][names[s]]
+def _known(points: Sequence[Point], formulas: Sequence[Formulas], side: Single, s: int) -> Known:
+    examples, elements, dim = side.data.shape
     starts, shapes, seconds = dict[int, int](), dict[int, tuple[int, int]](), dict[int, Floats]()
-    count = x.shape[1] * x.shape[2]
-    sides = [f.right if s else f.left for f in formulas]
+    nodes, count = [f.right if s else f.left for f in formulas], elements * dim
     for n, point in enumerate(points):
         if point.inside is not None:
-            value = run.values[point.inside[s]]
-            shapes[n], seconds[n], starts[n] = (value.shape[0], value.shape[1]), value.reshape(-1, len(x)), count
-            count += len(sides[n]) * len(seconds[n])
-    rows = np.empty((len(x), count))
-    rows[:, : x.shape[1] * x.shape[2]] = x.transpose(0, 2, 1).reshape(len(x), -1)
+            key = point.inside[s]
+            shapes[n], seconds[n], starts[n] = side.sizes[key], side.values[key], count
+            count += len(nodes[n]) * seconds[n].shape[1]
+    rows = np.empty((examples, count))
+    rows[:, : elements * dim] = side.data.transpose(0, 2, 1).reshape(examples, -1)
     for n, second in seconds.items():
-        found = interpreted(sides[n], {("s11" if s else "s00"): np.ascontiguousarray(second.T)})
-        for t, node in enumerate(found):
-            first = starts[n] + t * len(second)
-            rows[:, first : first + len(second)] = node
-    return Known(rows, starts, shapes, seconds, x.shape[2], x.shape[1])
-
-
-def single_point(e: Expectation) -> Point:
-    """An expectation by itself, of whatever second moments."""
-    recorder = Recorder()
-    return Point((e,), None, recorder.input("k0"), (recorder.input("v0"),))
+        for t, value in enumerate(interpreted(nodes[n], {("s11" if s else "s00"): second})):
+            first = starts[n] + t * second.shape[1]
+            rows[:, first : first + second.shape[1]] = value
+    return Known(rows, starts, shapes, seconds, dim, elements)
 
 
 def formulas_of(point: Point) -> Formulas:
     """The formulas of a pointwise operation.  NotTraceable when an expectation has none."""
     recorder = Recorder()
-    first, second = recorder.input("s00"), recorder.input("s11")
-    k = {n: recorder.input(n) for n in _inputs([point.cross, *point.outs]) if n.startswith("k")}
-    (cross,) = substituted([point.cross], k, recorder)
-    moments = (first, cross), (cross, second)
-    at = Arguments((0.0, 0.0), moments, {}, (1, 1))
-    found = separated([x for e in point.expectations for x in recorded(e, at)], SIDES, recorder)
-    values = found[::2]
-    judged = [_judged(v, e, recorder) for v, e in zip(values, found[1::2], strict=True)]
-    errors, doubts = [e for e, _ in judged], list({id(c): c for _, cs in judged for c in cs}.values())
-    values, errors, doubts = _cancelled(values, errors, doubts, recorder)
-    inputs: dict[str, Scalar] = {**k, **{f"v{n}": v for n, v in enumerate(values)}}
+    k = {n: recorder.input(n) for n in _inputs([point.cross, *point.second, *point.outs]) if n.startswith("k")}
+    cross, *second = substituted([point.cross, *point.second], k, recorder)
+    found = _evaluated(point.expectations, cross, recorder)
+    if second:  # put into the formulas of pairs of runs, to have the same to the last bit
+        inside = {**k, **dict(zip(VARIANCES, second, strict=True))}
+        found = found.through(lambda nodes: substituted(nodes, inside, recorder))
+    inputs: dict[str, Scalar] = {**k, **{f"v{n}": v for n, v in enumerate(found.values)}}
     outs = substituted(point.outs, inputs, recorder)
-    sides = [_rows([*outs, *values, *errors, *doubts], names) for names in SIDES]
+    sides = [_rows([*outs, *found.values, *found.errors, *found.doubts], names) for names in SIDES]
     slots = tuple(k[f"k{n}"] for n in range(len(k)))
     if len(outs) >= RESULTS or len(outs) + len(slots) + len(SIDES) > RUN:
         raise NotTraceable("many results at one place")
-    return Formulas(tuple(outs), tuple(values), tuple(errors), tuple(doubts), slots, sides[0], sides[1])
+    values, errors, doubts = map(tuple, (found.values, found.errors, found.doubts))
+    return Formulas(tuple(outs), values, errors, doubts, slots, sides[0], sides[1])
 
 
-def _cancelled(
-    values: list[Scalar], errors: list[Scalar], doubts: list[Scalar], recorder: Recorder
-) -> tuple[list[Scalar], list[Scalar], list[Scalar]]:
-    """The same formulas for positive variances, where others are in doubt anyway."""
-    sides = "s00", "s11"
-    variances = [recorder.input(name) for name in sides]
-    guards = [recorder.record("eq", v, 0.0) for v in variances]
-    others = [c for c in doubts if not any(c is g for g in guards)]
-    if len(others) + len(guards) > len(doubts):
-        return values, errors, doubts
-    found = where_positive([*values, *errors, *others], sides, recorder)
-    n, m = len(values), len(values) + len(errors)
-    return found[:n], found[n:m], [*(recorder.record("le", v, 0.0) for v in variances), *found[m:]]
+@final
+@dataclass(frozen=True, slots=True)
+class _Evaluated:
+    """Values and errors of expectations, where none of the conditions `doubts` holds."""
+
+    values: list[Scalar]
+    errors: list[Scalar]
+    doubts: list[Scalar]
+
+    def through(self, change: Callable[[list[Scalar]], list[Scalar]]) -> _Evaluated:
+        """What all of it becomes."""
+        found, n = change([*self.values, *self.errors, *self.doubts]), len(self.values)
+        return _Evaluated(found[:n], found[n : 2 * n], found[2 * n :])
+
+
+def _evaluated(expectations: Sequence[Expectation], cross: Scalar, recorder: Recorder) -> _Evaluated:
+    """Expectations of one argument on each side; for positive variances where others are in doubt anyway."""
+    left, right = (recorder.input(name) for name in VARIANCES)
+    at = Arguments((0.0, 0.0), ((left, cross), (cross, right)), {}, (1, 1))
+    nodes = separated([x for e in expectations for x in recorded(e, at)], SIDES, recorder)
+    judged = [_judged(v, e, recorder) for v, e in zip(nodes[::2], nodes[1::2], strict=True)]
+    doubts = {id(c): c for _, cs in judged for c in cs}
+    guards = [recorder.record("eq", v, 0.0) for v in (left, right)]
+    if any(id(g) not in doubts for g in guards):
+        return _Evaluated(nodes[::2], [e for e, _ in judged], list(doubts.values()))
+    others = [c for i, c in doubts.items() if i not in map(id, guards)]
+    found = _Evaluated(nodes[::2], [e for e, _ in judged], others)
+    found = found.through(lambda nodes: where_positive(nodes, VARIANCES, recorder))
+    return replace(found, doubts=[*(recorder.record("le", v, 0.0) for v in (left, right)), *found.doubts])
 
 
 def _judged(value: Scalar, error: Scalar, recorder: Recorder) -> tuple[Scalar, list[Scalar]]:
@@ -192,11 +206,13 @@ def kinds_of(formulas: Sequence[Formulas]) -> tuple[tuple[int, ...], tuple[Formu
 
 
 def settled(
-    point: Point, reads: Sequence[Floats], second: tuple[Floats, Floats]
+    point: Point, reads: Sequence[Floats], second: Sequence[Floats]
 ) -> tuple[list[Floats], list[float]]:
-    """The results of a pointwise operation by its expectations themselves, and their worst errors."""
+    """The results of a pointwise operation by its expectations themselves, and their worst errors; `second` are the
+    second moments of both runs behind it, if it has any."""
     inputs = {f"k{n}": x for n, x in enumerate(reads)}
-    (cross,) = _values([point.cross], inputs)
+    cross, *inside = _values([point.cross, *point.second], inputs)
+    second = second or inside
     found = [evaluated(e, second[0], second[1], cross) for e in point.expectations]
     inputs |= {f"v{n}": value for n, (value, _) in enumerate(found)}
     return _values(point.outs, inputs), [error for _, error in found]

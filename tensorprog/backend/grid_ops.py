@@ -4,7 +4,8 @@
     mix         S[out] += coef * S[dep]
     constant    S[out] += coef
     times       S[out] += coef * S[a] * S[b]
-    expect      S[outs[e]] = E_e of one argument on each side, with the covariance S[cross]
+    expect      S[outs[e]] = E_e of one argument on each side, with the covariance S[cross]; of a single run with the
+                second moments S[left], S[right]
     point       expectations, and what is computed from them and others at the same place (`grid_points`)
 
 All entries of an operation are products: of an entry in a table of the rows and one in a table of the columns.
@@ -49,10 +50,11 @@ class Op:
 @final
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """The expectations of an operation, and the keys of the second moments inside of both runs."""
+    """The expectations of an operation, and the keys of the second moments inside of both runs; None of a single run,
+    whose operation reads them."""
 
     expectations: tuple[Expectation, ...]
-    inside: tuple[Key, Key]
+    inside: tuple[Key, Key] | None
 
 
 @final
@@ -77,7 +79,7 @@ class _Expecting:
 
 
 def operations(tape: ProductTape) -> Operations:
-    """The operations of a cross tape.  NotTraceable when one has no code."""
+    """The operations of a tape.  NotTraceable when one has no code."""
     lowering = _Lowering(tape)
     for key, pairs in tape.steps:
         lowering.key(key, pairs)
@@ -87,7 +89,7 @@ def operations(tape: ProductTape) -> Operations:
 @final
 class _Lowering:
     def __init__(self, tape: ProductTape) -> None:
-        self.tape = tape
+        self.tape, self.single = tape, tape.tapes[0].single
         self.known = {key for key, _ in tape.steps}
         self.ops: list[Op | _Expecting] = []
         self.expecting: dict[Any, _Expecting] = {}
@@ -105,9 +107,9 @@ class _Lowering:
                 continue
             tables = [np.column_stack([*(o[1 + g] for o in op.outs), op.tables[g]]) for g in (0, 1)]
             none = tuple(np.zeros(len(t)) for t in tables)
-            outs = tuple(o[0] for o in op.outs)
-            ops.append(Op("expect", outs, (op.cross,), (tables[0], tables[1]), (none[0], none[1]), len(expected)))
-            expected.append(Expected(tuple(op.expectations), op.inside))
+            outs, reads = tuple(o[0] for o in op.outs), (op.cross, *(op.inside if self.single else ()))
+            ops.append(Op("expect", outs, reads, (tables[0], tables[1]), (none[0], none[1]), len(expected)))
+            expected.append(Expected(tuple(op.expectations), None if self.single else op.inside))
         return Operations(tuple(ops), tuple(expected), self.names, self.sizes)
 
     def key(self, key: Key, pairs: tuple[Pair, ...]) -> None:
@@ -116,7 +118,7 @@ class _Lowering:
         for pair in pairs:
             match pair[0]:
                 case Mix(where=where, dep=dep):
-                    if where != "own" or dep == ("one",):
+                    if (where != "own" and not self.single) or dep == ("one",):
                         raise NotTraceable("a mean between two runs")
                     if dep in self.known:
                         own.append(_op("mix", key, [(dep, pair[0].slots, pair[1].slots)], pair, _coefs(pair)))
@@ -188,7 +190,7 @@ class _Lowering:
 
     def _group(self, a: GroupValue, tables: tuple[Ints, Ints]) -> _Expecting:
         cross, inside = a.across[0][0][0], (a.inside[0][0][0][0], a.inside[1][0][0][0])
-        if cross not in self.sizes:
+        if any(k not in self.sizes for k in (cross, *(inside if self.single else ()))):
             raise NotTraceable("independent arguments")
         known = (cross, inside, tables[0].tobytes(), tables[1].tobytes())
         if known not in self.expecting:

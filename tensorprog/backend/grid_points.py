@@ -32,12 +32,13 @@ Sizes = Mapping[Key, tuple[int, int]]
 class Point:
     """What a pointwise operation computes: `outs` are expressions of the slots it reads, inputs k0, k1, ..., and of the
     values of its expectations, inputs v0, v1, ...; these are taken at the covariance `cross`, an expression of the
-    former, and the second moments `inside` of both runs."""
+    former, and the second moments `inside` of both runs, or `second`, expressions as well."""
 
     expectations: tuple[Expectation, ...]
     inside: tuple[Key, Key] | None
     cross: Scalar
     outs: tuple[Scalar, ...]
+    second: tuple[Scalar, ...] = ()
 
 
 def pointwise(
@@ -138,8 +139,8 @@ class _Joining:
         """The operations, new ones of kind "point" among them."""
         for op in self.ops:
             if op.kind == "expect":
-                cross = self.value(op.reads[0]) if op.outs[0] in self.point else 0.0
-                self._settle_leaves(self.leaves(cross), op)
+                laws = map(self.value, op.reads) if op.outs[0] in self.point else ()
+                self._settle_leaves([k for law in laws for k in self.leaves(law)], op)
         for key in [k for k in self.of if k in self.point and k not in self.expected and k in self.stored]:
             self._assign(key)
         made = [self._joined(op) for op in self.ops if op.kind == "expect" and self._is_used(op)]
@@ -197,7 +198,8 @@ class _Joining:
         expectations, inside = self.given[op.number].expectations, self.given[op.number].inside
         if op.outs[0] not in self.point:
             values = [Recorder().input(f"v{n}") for n in range(len(op.outs))]
-            self.points[op.number] = Point(expectations, inside, Recorder().input("k0"), tuple(values))
+            laws = [Recorder().input(f"k{n}") for n in range(len(op.reads))]
+            self.points[op.number] = Point(expectations, inside, laws[0], tuple(values), tuple(laws[1:]))
             return Op("point", op.outs, op.reads, op.tables, op.coefs, op.number)
         order = sorted(range(len(op.outs)), key=lambda n: str(expectations[n].request))  # the same code for all layers
         outs = [op.outs[n] for n in order if op.outs[n] in self.stored] + self.joined.get(op.number, [])
@@ -205,13 +207,15 @@ class _Joining:
         read = {k for v in values for k in self.leaves(v)}
         used = [n for n in order if op.outs[n] in read]
         names = {self.name[op.outs[n]]: f"v{m}" for m, n in enumerate(used)}
-        cross = self.value(op.reads[0])
-        leaves = dict.fromkeys(k for v in (cross, *values) for k in self.leaves(v))
+        laws = [self.value(k) for k in op.reads]
+        leaves = dict.fromkeys(k for v in (*laws, *values) for k in self.leaves(v))
         reads = [k for k in leaves if k not in op.outs]
         names |= {self.name[k]: f"k{n}" for n, k in enumerate(reads)}
         chosen = tuple(expectations[n] for n in used)
-        cross, *values = renamed([cross, *values], names)
-        self.points[op.number] = Point(chosen, inside, cross, tuple(values))
+        found = renamed([*laws, *values], names)
+        self.points[op.number] = Point(
+            chosen, inside, found[0], tuple(found[len(laws) :]), tuple(found[1 : len(laws)])
+        )
         return self._op(outs, reads, op.number, [t[np.argsort(t[:, 0]), -2:] for t in op.tables])
 
     def _alone(self, key: Key) -> Op:
@@ -221,7 +225,8 @@ class _Joining:
         number = len(self.given) + len(self.points)
         names = {self.name[k]: f"k{n}" for n, k in enumerate(reads)}
         self.points[number] = Point((), None, 0.0, tuple(renamed([value], names)))
-        return self._op([key], reads, number, [np.zeros((n - 1, 2), np.int64) for n in self.sizes[key]])
+        slots = [np.arange(1, n) for n in self.sizes[key]]
+        return self._op([key], reads, number, [np.column_stack([s, s]) for s in slots])
 
     def _op(self, outs: Sequence[Key], reads: Sequence[Key], number: int, sides: Sequence[Ints]) -> Op:
         size = self.sizes[outs[0]]

@@ -31,6 +31,11 @@ def pair_tiles(examples: tuple[int, int], symmetric: bool, width: int) -> list[T
     return full
 
 
+def same_tiles(examples: int, width: int) -> list[Tile]:
+    """Every example with itself."""
+    return [(at, at) for at in _cuts(examples, width)]
+
+
 def _blocks(lefts: int, width: int) -> Iterator[Ints]:
     return (np.full(width, i) for i in range(lefts))
 

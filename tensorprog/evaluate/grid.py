@@ -14,8 +14,7 @@ from tensorprog.evaluate.pairs import Errors, judge
 from tensorprog.ir.tables import Sizes, count
 from tensorprog.limit.analyse import Limit
 from tensorprog.limit.moments import Moments
-from tensorprog.tape.product import ProductTape, ProductTapes, product_tapes
-from tensorprog.tape.product_run import ProductRun
+from tensorprog.tape.product import ProductTapes, product_tapes
 from tensorprog.tape.projections import NotSeparable
 
 if TYPE_CHECKING:
@@ -69,23 +68,10 @@ def kernels(  # noqa: PLR0913
     progress: Callable[[float], None],
 ) -> dict[str, Floats]:
     """The kernels [I * rows, J * cols] between two groups, or of one with itself."""
-    tapes, keys = found.tapes, tuple(dict.fromkeys(found.tapes.keys.values()))
-    left = _single(found, tapes.left, data[0], examples[0], errors)
-    right = left if symmetric else _single(found, tapes.right, data[1], examples[1], errors)
-    pairs, values, worst = found.machine.run((left, right), examples, symmetric, keys, memory, progress)
-    judge(errors, found.machine.expectations, worst)
-    slots = {key: tapes.cross.slots(key) for key in keys}
-    return {n: _placed(values[k], slots[k], pairs, examples, symmetric) for n, k in tapes.keys.items()}
-
-
-def _single(
-    found: Grid, tape: ProductTape, data: Mapping[str, Floats], examples: int, errors: Errors
-) -> ProductRun:
-    """The run of every example by itself; in the same arithmetic, so that equal examples have equal numbers."""
-    at = np.arange(examples)
-    run = ProductRun(tape, (data, data), (at, at), None, errors, evaluate=found.machine.evaluate)
-    run.execute()
-    return run
+    pairs, values, worst = found.machine.run(data, symmetric, memory, progress)
+    judge(errors, [e for e, _ in worst], np.array([error for _, error in worst]))
+    cross, keys = found.tapes.cross, found.tapes.keys
+    return {n: _placed(values[k], cross.slots(k), pairs, examples, symmetric) for n, k in keys.items()}
 
 
 def _placed(

@@ -8,13 +8,12 @@ is known from two short arrays.  Building costs a thousandth of what the tape of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from tensorprog.ir.program import Instr, Program
 from tensorprog.ir.tables import Ints, Sizes
@@ -52,7 +51,6 @@ class ProjectedTape(Tape):
 class ProductTape:
     """Corresponding tapes of both projections; `steps` are the keys in order, with what adds to each.
 
-    `matrices` are those of its sums that have been used, by the ids of their blocks.
     `elements(name, side)` are what elements of the projections of a family add to the numbers of its elements.
     """
 
@@ -60,7 +58,6 @@ class ProductTape:
     steps: tuple[tuple[Key, tuple[Pair, ...]], ...]
     groups: Groups
     limit: Limit
-    matrices: dict[tuple[int, int], tuple[csr_matrix, csr_matrix]] = field(default_factory=dict)
 
     def shape(self, key: Key) -> tuple[int, int]:
         """The numbers of slots of a key, the constant zero included."""

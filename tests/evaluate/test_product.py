@@ -12,8 +12,8 @@ from tensorprog.evaluate.analytic import data_families
 from tensorprog.limit.analyse import analyse
 from tensorprog.limit.moments import Moments
 from tensorprog.tape.product import product_tapes
-from tensorprog.tape.product_run import ProductRun
 from tensorprog.tape.projections import NotSeparable
+from tests.evaluate.product_arrays import ProductRun
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NETS = [

@@ -1,12 +1,8 @@
-"""Runs a product tape by arrays: every key becomes an array [s1, s2, pairs of examples].
-
-Sums run in the order of slots, as in machine code, so that the covariance of equal elements is that of one run with
-itself to the last digit.
-"""
+"""Runs a product tape by arrays, without machine code: every key becomes an array [s1, s2, pairs of examples]."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -16,11 +12,9 @@ from scipy.sparse import csr_matrix
 
 from tensorprog.ir import expr as ex
 from tensorprog.ir.tables import Ints
-from tensorprog.limit.moments import Unservable
-from tensorprog.symbolic.expectation import Expectation, Expected
 from tensorprog.symbolic.moments import Moments
 from tensorprog.tape.blocks import Constant, DataGram, GroupValue, Key, Mix, Product, Slot, SumOfProducts
-from tensorprog.tape.execute import UNCERTAIN, covariances
+from tensorprog.tape.execute import covariances
 from tensorprog.tape.product import Pair, ProductTape
 
 Floats = NDArray[np.float64]
@@ -32,16 +26,14 @@ class ProductRun:
     """The values of a product tape for pairs of examples, or for the examples of one run.
 
     `data` are the families known from the inputs, [examples, elements, dim], `at` the examples of the pairs on both
-    sides, `runs` the runs behind a cross tape, `evaluate` what computes expectations and their errors.
+    sides, `runs` the runs behind a cross tape.
     """
 
     tape: ProductTape
     data: tuple[Mapping[str, Floats], Mapping[str, Floats]]
     at: tuple[Ints, Ints]
     runs: tuple[ProductRun, ProductRun] | None = None
-    errors: dict[int, tuple[Expected, float]] = field(default_factory=dict)
     values: dict[Key, Floats] = field(default_factory=dict)
-    evaluate: Callable[[Expectation, Moments], tuple[Floats, Floats]] = lambda e, moments: e.evaluate(moments, {})
 
     def execute(self, keep: tuple[Key, ...] | None = None) -> None:
         """Compute all keys; those not in `keep` (None: all) are freed after their last use."""
@@ -80,12 +72,9 @@ class ProductRun:
             values = pair[0].coef[:, None, None] * values
             self._scatter(target, pair, values if np.all(pair[1].coef == 1) else pair[1].coef[:, None] * values)
             return
-        known, at = self.tape.matrices, (id(pair[0]), id(pair[1]))
-        if at not in known:
-            sizes = [(target.shape[g], self._size(where, dep, g)) for g in (0, 1)]
-            first, second = (_matrix(b.out, b.slots, b.coef, *s) for b, s in zip(pair, sizes, strict=True))
-            known[at] = first, second
-        target += apply(*known[at], self._whole(where, dep))
+        sizes = [(target.shape[g], self._size(where, dep, g)) for g in (0, 1)]
+        first, second = (_matrix(b.out, b.slots, b.coef, *s) for b, s in zip(pair, sizes, strict=True))
+        target += apply(first, second, self._whole(where, dep))
 
     # ------------------------------------------------------------ reading
 
@@ -153,14 +142,7 @@ class ProductRun:
         if a.mean is not None and b.mean is not None:
             return self.own(((a.mean[1], a.mean[2]), (b.mean[1], b.mean[2])), a.mean[0])
         assert a.expectation is not None
-        value, error = self.evaluate(a.expectation, self._moments(a, b, entries))
-        worst, size = float(np.max(error, initial=0.0)), float(np.max(np.abs(value), initial=0.0))
-        if worst > UNCERTAIN * size:
-            text = ex.show(ex.mul(a.expectation.request.left, a.expectation.request.right))
-            raise Unservable(f"the error of E[{text}] is estimated as {worst:.1e} for values up to {size:.1e}")
-        known = self.errors.get(id(a.expectation), (a.expectation, 0.0))[1]
-        self.errors[id(a.expectation)] = (a.expectation, max(known, worst))
-        return np.asarray(value)
+        return np.asarray(a.expectation.evaluate(self._moments(a, b, entries), {})[0])
 
     def _moments(self, a: GroupValue, b: GroupValue, entries: tuple[int, int]) -> Moments:
         sides = ("left", "right")
