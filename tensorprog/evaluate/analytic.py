@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, final
 
 import numpy as np
@@ -41,6 +41,7 @@ from tensorprog.tape.tape import Tape
 
 if TYPE_CHECKING:
     from tensorprog.backend.machine import Machine
+    from tensorprog.evaluate.polar import Known as Ranged
     from tensorprog.evaluate.zonal import Known
 
 Floats = NDArray[np.float64]
@@ -79,6 +80,8 @@ class Cross:
     keys: Mapping[str, Key]
     known: list[Known] = field(default_factory=list)
     """The tables of a cosine that were made."""
+    polar: list[Ranged] = field(default_factory=list)
+    """Those of norms and angles."""
 
     @property
     def slots(self) -> int:
@@ -286,26 +289,44 @@ def _group_kernels(  # noqa: PLR0913
     cross = prepared.cross(left, right)
     total = max(prepared.pairs, len(left) * len(right))
     data = [data_families(prepared.limit, left)]
-    selves = [run_single(cross.left, data[0], len(left), errors, asked)]
     same = left is right and cross.left is cross.right
     data += data if same else [data_families(prepared.limit, right)]
-    selves += selves if same else [run_single(cross.right, data[1], len(right), errors, asked)]
+
+    @cache
+    def runs() -> tuple[Run, Run]:
+        first = run_single(cross.left, data[0], len(left), errors, asked)
+        return first, first if same else run_single(cross.right, data[1], len(right), errors, asked)
+
     outs = cross.tape.slots[next(iter(cross.keys.values()))] if cross.keys else None
     assert outs is not None
     shape = len(left) * outs.rows, len(right) * outs.cols
     moving = {name: key for name, key in cross.keys.items() if key in cross.tape.slots}
     result = {name: (np.empty if name in moving else np.zeros)(shape, dtype) for name in cross.keys}
     keys = tuple(moving.values())
-    runs, families = (selves[0], selves[1]), (data[0], data[1])
-    pairs = Pairs(cross.tape, lambda: cross.tape.ordered, keys, families, runs, errors, prepared.memory)
-    chosen: Evaluator | None = None
-    if tables is not None and total >= (TABULATED_SLOPES if prepared.parameters else TABULATED[True]):
-        from tensorprog.evaluate.zonal import zonal  # numba is loaded here
-
-        chosen = zonal(pairs, cross.known, tuple(moving), tables, total)
+    singles, families = (cross.left.tape, cross.right.tape), (data[0], data[1])
+    pairs = Pairs(cross.tape, singles, lambda: cross.tape.ordered, keys, families, runs, errors, prepared.memory)
+    chosen = None if tables is None else _reduced(prepared, cross, pairs, tuple(moving), dtype, tables, (total, asked))
     chosen = chosen or evaluator(pairs, lambda: cross.machine, asked)
     chosen.fill([result[name] for name in moving], symmetric, progress)
     return result
+
+
+def _reduced(  # noqa: PLR0913
+    prepared: Prepared, cross: Cross, pairs: Pairs, names: tuple[str, ...], dtype: str, tables: Tables,
+    counts: tuple[int, int],
+) -> Evaluator | None:
+    """A table, where there is one for these kernels and it pays for so many pairs, now and until now."""
+    total, asked = counts
+    if max(counts) < (TABULATED_SLOPES if prepared.parameters else TABULATED[True]):
+        return None
+    from tensorprog.evaluate.polar import polar  # numba is loaded here
+    from tensorprog.evaluate.zonal import zonal
+
+    found = zonal(pairs, cross.known, names, tables, total)
+    if found is not None or prepared.parameters:
+        return found
+    otherwise = partial(evaluator, pairs, lambda: cross.machine, asked)
+    return polar(pairs, cross.polar, names, tables, dtype, asked, otherwise)
 
 
 def run_single(single: Single, data: Mapping[str, Floats], examples: int, errors: Errors, pairs: int = 0) -> Run:

@@ -15,7 +15,7 @@ import numpy as np
 
 from tensorprog.backend.lower import SeedOf
 from tensorprog.backend.machine import Machine, Strip
-from tensorprog.evaluate.pairs import Floats, Interpreted, Ints, Pairs, judge
+from tensorprog.evaluate.pairs import Floats, Ints, Pairs, judge, settle
 from tensorprog.finite.threads import parallel, workers
 from tensorprog.tape.gram import Gram, equal_pairs, fingerprints, gram_of, numbered
 
@@ -23,8 +23,6 @@ STRIP = 1 << 22
 """Bytes that the inner products of a strip take, so that they stay in the cache."""
 LEAST = 128
 """Rows of a strip below which the product of matrices is slower."""
-CONTEXT = 64
-"""So many pairs are computed beside those in doubt, for the scale by which errors are judged."""
 
 
 @final
@@ -61,7 +59,7 @@ class Compiled:
             for kernel, at in zip(kernels, self.machine.shown, strict=True):
                 _symmetrize(kernel, *at.shape)
         i, j = (np.concatenate(x) for x in zip(*doubtful, strict=True))
-        self._settle(kernels, i, j, mirrored)
+        settle(self.pairs, kernels, i, j, mirrored)
 
     def _height(self, rows: int, cols: int) -> int:
         """The number of left examples in a strip: enough for products of matrices, and several strips for a thread."""
@@ -104,19 +102,6 @@ class Compiled:
         once = (i <= j) | (not mirrored)
         return i[once], j[once]
 
-    def _settle(self, kernels: Sequence[Floats], i: Ints, j: Ints, mirrored: bool) -> None:
-        """Write pairs in doubt, by arrays; as many at a time as there are pairs in a block of theirs."""
-        arrays = Interpreted(self.pairs)
-        left, right = (run.examples[0] for run in self.pairs.selves)
-        context = np.divmod(np.arange(min(CONTEXT, left * right)), right)
-        step = max(CONTEXT, arrays.side**2)
-        for start in range(0, len(i), step):
-            rows, cols = i[start : start + step], j[start : start + step]
-            found = arrays.paired(np.concatenate([rows, context[0]]), np.concatenate([cols, context[1]]))
-            for kernel, key in zip(kernels, self.pairs.keys, strict=True):
-                values = arrays.shown(found.get(key), key, (len(rows) + len(context[0]),))[..., : len(rows)]
-                _place(kernel, values, rows, cols, mirrored)
-
 
 def _symmetrize(kernel: Floats, rows: int, cols: int) -> None:
     """Make the block of an example with itself symmetric."""
@@ -125,17 +110,6 @@ def _symmetrize(kernel: Floats, rows: int, cols: int) -> None:
         whole = kernel.reshape(-1, rows, len(diagonal), cols)
         block = whole[diagonal, :, diagonal]
         whole[diagonal, :, diagonal] = (block + block.transpose(0, 2, 1)) / 2
-
-
-def _place(kernel: Floats, values: Floats, i: Ints, j: Ints, mirrored: bool) -> None:
-    """Values [rows, cols, P] of pairs into a kernel and its mirror image; an example with itself is symmetric."""
-    rows, cols = values.shape[:2]
-    whole = kernel.reshape(-1, rows, kernel.shape[1] // cols, cols)
-    block = values.transpose(2, 0, 1)
-    if mirrored:
-        block = np.where((i == j)[:, None, None], (block + block.transpose(0, 2, 1)) / 2, block)
-        whole[j, :, i] = block.transpose(0, 2, 1)
-    whole[i, :, j] = block
 
 
 def _flat(data: Mapping[str, Floats]) -> list[Floats]:

@@ -241,7 +241,8 @@ class _Pairing:
         data = {name: x[at] for name, x in self.data[0].items()}, self.data[1]
         keys = tuple(tapes.keys[name] for name in kernels)
         selves = part_of(runs[0], at), runs[1]
-        pairs = Pairs(tapes.cross, lambda: tapes.blocks, keys, data, selves, self.errors, MEMORY, seeds)
+        singles, blocks = (selves[0].tape, selves[1].tape), lambda: tapes.blocks
+        pairs = Pairs(tapes.cross, singles, blocks, keys, data, lambda: selves, self.errors, MEMORY, seeds)
         chosen = evaluator(pairs, lambda: tapes.machine, self.examples[0] * self.examples[1])
         done, part = rows.start / self.examples[0], len(at) / self.examples[0]
 

@@ -29,6 +29,8 @@ MEMORY = 1 << 30
 WORTH = {"loaded": 1 << 20, "kept": 1 << 22, "made": 1 << 26}
 """Slots of all pairs from which machine code pays: where numba is loaded and the code on disk, where numba has to be
 loaded, and where the code has to be made."""
+CONTEXT = 64
+"""So many pairs are computed beside those in doubt, for the scale by which errors are judged."""
 STEP = 1 << 12
 """The slots that take arrays as long as a step of a recurrence takes them at least."""
 TABULATED = {True: 1 << 16, False: 1 << 20}
@@ -42,18 +44,25 @@ TABULATED_SLOPES = 1 << 23
 class Pairs:
     """What computes the kernels between two groups on their examples.
 
-    `blocks` are those of the tape in order, which machine code does not need; `seeds[name]` [numbers, I, J] are numbers
+    `blocks` are those of the tape in order, which machine code does not need; `runs` gives those of the tapes `singles`
+    of one run, which are computed when they are asked for first; `seeds[name]` [numbers, I, J] are numbers
     that come with every pair.
     """
 
     tape: Tape
+    singles: tuple[Tape, Tape]
     blocks: Callable[[], Sequence[Block]]
     keys: tuple[Key, ...]
     data: tuple[Mapping[str, Floats], Mapping[str, Floats]]
-    selves: tuple[Run, Run]
+    runs: Callable[[], tuple[Run, Run]]
     errors: Errors
     memory: int
     seeds: Mapping[str, Floats] = field(default_factory=dict)
+
+    @property
+    def selves(self) -> tuple[Run, Run]:
+        """The runs of both sides by themselves; tables do without."""
+        return self.runs()
 
 
 class Evaluator(Protocol):
@@ -168,6 +177,33 @@ class Interpreted:
         run = Run(p.tape, data, examples, selves, p.errors, seeds)
         run.execute(p.blocks(), p.keys)
         return run.values
+
+
+def settle(pairs: Pairs, kernels: Sequence[Floats], i: Ints, j: Ints, mirrored: bool) -> None:
+    """Write pairs in doubt, by arrays; as many at a time as there are pairs in a block of theirs."""
+    if not len(i):
+        return
+    arrays = Interpreted(pairs)
+    left, right = (run.examples[0] for run in pairs.selves)
+    context = np.divmod(np.arange(min(CONTEXT, left * right)), right)
+    step = max(CONTEXT, arrays.side**2)
+    for start in range(0, len(i), step):
+        rows, cols = i[start : start + step], j[start : start + step]
+        found = arrays.paired(np.concatenate([rows, context[0]]), np.concatenate([cols, context[1]]))
+        for kernel, key in zip(kernels, pairs.keys, strict=True):
+            values = arrays.shown(found.get(key), key, (len(rows) + len(context[0]),))[..., : len(rows)]
+            _place(kernel, values, rows, cols, mirrored)
+
+
+def _place(kernel: Floats, values: Floats, i: Ints, j: Ints, mirrored: bool) -> None:
+    """Values [rows, cols, P] of pairs into a kernel and its mirror image; an example with itself is symmetric."""
+    rows, cols = values.shape[:2]
+    whole = kernel.reshape(-1, rows, kernel.shape[1] // cols, cols)
+    block = values.transpose(2, 0, 1)
+    if mirrored:
+        block = np.where((i == j)[:, None, None], (block + block.transpose(0, 2, 1)) / 2, block)
+        whole[j, :, i] = block.transpose(0, 2, 1)
+    whole[i, :, j] = block
 
 
 def part_of(run: Run, rows: Ints) -> Run:

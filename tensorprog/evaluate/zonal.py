@@ -24,6 +24,7 @@ from tensorprog.tape.blocks import DataGram
 from tensorprog.tape.degrees import NONE, Inhomogeneous, degrees
 from tensorprog.tape.execute import Run
 from tensorprog.tape.gram import cosines_of, row_products
+from tensorprog.tape.tape import Tape
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -99,7 +100,7 @@ def zonal(pairs: Pairs, known: list[Known], names: tuple[str, ...], tables: Tabl
 
 
 def _found(pairs: Pairs, known: list[Known], count: int) -> Zonal | None:
-    block = _only_product(pairs)
+    block = only_product(pairs)
     if block is None or count < TABULATED[is_ready()]:
         return None
     x, y = pairs.data[0][block.left][:, block.li[0]], pairs.data[1][block.right][:, block.rj[0]]
@@ -107,11 +108,11 @@ def _found(pairs: Pairs, known: list[Known], count: int) -> Zonal | None:
     norms = own, own if pairs.data[0] is pairs.data[1] else row_products(y, y)
     if min(n.min() for n in norms) <= 0:
         return None
-    if _is_same(np.concatenate(norms)) and _is_one_example(*pairs.selves):
+    if _is_same(np.concatenate(norms)) and (only_norm(pairs.singles[0], block) or _is_one_example(*pairs.selves)):
         scale = [np.ones((len(pairs.keys), len(n))) for n in norms]
         table = _table(pairs, block, part_of(pairs.selves[0], np.zeros(1, dtype=np.int64)), float(norms[0][0]), known)
     else:
-        powers = _powers(pairs)
+        powers = _powers(pairs, block)
         if powers is None:
             return None
         scale = [n ** (p[:, None] / 2) for n, p in zip(norms, powers, strict=True)]
@@ -119,14 +120,21 @@ def _found(pairs: Pairs, known: list[Known], count: int) -> Zonal | None:
     return None if table is None else Zonal(table, (x, y), (scale[0], scale[1]))
 
 
-def _only_product(pairs: Pairs) -> DataGram | None:
+def only_product(pairs: Pairs) -> DataGram | None:
     """The block of the one inner product of data that a cross tape reads; kernels must be numbers."""
     found = [b for b in pairs.tape.blocks if isinstance(b, DataGram)]
     numbers = all(pairs.tape.slots[k].rows == pairs.tape.slots[k].cols == 1 for k in pairs.keys)
-    if len(found) != 1 or not numbers or pairs.selves[0].tape is not pairs.selves[1].tape:
+    if len(found) != 1 or not numbers or pairs.singles[0] is not pairs.singles[1]:
         return None
     block = found[0]
     return block if block.left == block.right and len(block.out) == 1 and block.li[0] == block.rj[0] else None
+
+
+def only_norm(tape: Tape, block: DataGram) -> bool:
+    """Whether the tape of one run takes no number from data but the squared norm of what `block` multiplies."""
+    grams = [b for b in tape.blocks if isinstance(b, DataGram)]
+    one = (block.left, block.right, [block.li[0]], [block.rj[0]])
+    return all((b.left, b.right, b.li.tolist(), b.rj.tolist()) == one for b in grams)
 
 
 def _numbers(run: Run) -> Floats:
@@ -144,13 +152,13 @@ def _is_same(values: Floats) -> bool:
     return bool(np.ptp(values) <= SAME * np.abs(values).max(initial=0.0))
 
 
-def _powers(pairs: Pairs) -> tuple[Floats, Floats] | None:
+def _powers(pairs: Pairs, block: DataGram) -> tuple[Floats, Floats] | None:
     """The powers p, p' of the norms for all kernels; None where they are not homogeneous."""
-    if len(_numbers(pairs.selves[0])) > 1:
+    if not only_norm(pairs.singles[0], block):
         return None
     inputs = frozenset(i.name for i in pairs.tape.program.inputs)
     try:
-        own = degrees(pairs.selves[0].tape.ordered, inputs)
+        own = degrees(pairs.singles[0].ordered, inputs)
         found = degrees(pairs.blocks(), inputs, (own, own))
     except Inhomogeneous:
         return None
@@ -160,8 +168,8 @@ def _powers(pairs: Pairs) -> tuple[Floats, Floats] | None:
 
 def _unit(pairs: Pairs, block: DataGram) -> Run:
     """The run of one example of length one."""
-    tape = pairs.selves[0].tape
-    data = {block.left: _placed(np.ones(1), block.li[0])}
+    tape = pairs.singles[0]
+    data = {block.left: placed(np.ones(1), block.li[0])}
     run = Run(tape, (data, data), (1,), None, pairs.errors)
     run.execute(tape.ordered)
     for key, slots in tape.slots.items():
@@ -183,8 +191,8 @@ def _table(pairs: Pairs, block: DataGram, run: Run, norm: float, known: list[Kno
 def _on_cosines(pairs: Pairs, block: DataGram, run: Run, norm: float, cosines: Floats) -> Floats:
     """The kernels [kernels, P] of vectors of squared length `norm` at cosines [P], by the tape."""
     data = (
-        {block.left: _placed(np.full_like(cosines, norm), block.li[0])},
-        {block.right: _placed(cosines, block.rj[0])},
+        {block.left: placed(np.full_like(cosines, norm), block.li[0])},
+        {block.right: placed(cosines, block.rj[0])},
     )
     own = part_of(run, np.zeros(len(cosines), dtype=np.int64))
     cross = Run(pairs.tape, data, (len(cosines),), (own, own), pairs.errors)
@@ -193,7 +201,7 @@ def _on_cosines(pairs: Pairs, block: DataGram, run: Run, norm: float, cosines: F
     return np.stack([cross.values.get(k, zero)[pairs.tape.slots[k].at[0]] for k in pairs.keys])
 
 
-def _placed(values: Floats, element: int) -> Floats:
+def placed(values: Floats, element: int) -> Floats:
     """Vectors [P, elements, 1] that have `values` at an element."""
     placed = np.zeros((len(values), element + 1, 1))
     placed[:, element, 0] = values

@@ -1,0 +1,186 @@
+"""Polar reduction: where examples meet in one inner product only, a kernel is a function of two norms and an angle.
+
+A cross tape that reads its data through a single inner product, and whose tapes of one run read the squared norm only,
+gives at any depth
+
+    K(x, x') = f(|x|^2, |x'|^2, c),      c = <x, x'> / (|x| |x'|)
+
+which `backend.polar` tabulates from evaluations of the tape itself.  Nearly parallel and opposite examples are computed
+by arrays; where there are many of them, the reduction is given up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorprog.backend.polar import SHAPES, Part, Sampled, Table, is_ready, tabulate
+from tensorprog.evaluate.pairs import Errors, Evaluator, Pairs, Tables, part_of, settle
+from tensorprog.evaluate.zonal import only_norm, only_product, placed
+from tensorprog.finite.threads import parallel
+from tensorprog.tape.blocks import DataGram
+from tensorprog.tape.execute import Run
+from tensorprog.tape.gram import row_products
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+WORTH = {True: 1 << 18, False: 1 << 22}
+"""Pairs of examples from which a table pays: where its machine code is on disk, and where it is not."""
+TILE = 384
+"""Rows and columns of a tile: products of larger matrices are not faster, and fewer tiles are no work for threads."""
+MANY = 1024
+"""Where more than one of so many pairs is outside of the table, there is none."""
+WIDER = 0.1
+"""The part by which a table reaches beyond the norms that are there, on either side, so that it serves others too."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A table for squared norms from `low` to `high`; None: it is not accurate enough."""
+
+    dtype: str
+    low: float
+    high: float
+    table: Table | None
+
+    def serves(self, dtype: str, low: float, high: float) -> bool:
+        """Whether it answers for other norms: a table for those inside, a failure for those around."""
+        inside = self.low <= low and high <= self.high
+        around = low <= self.low and self.high <= high
+        return dtype == self.dtype and (around if self.table is None else inside)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Polar:
+    """Kernels f(q, q', c) of `vectors` [examples, d], whose squared norms are `squares`; f is `table`."""
+
+    table: Table
+    vectors: tuple[Floats, Floats]
+    squares: tuple[Floats, Floats]
+    pairs: Pairs
+    otherwise: Callable[[], Evaluator]
+
+    def fill(self, kernels: Sequence[Floats], mirrored: bool, progress: Callable[[float], None]) -> None:
+        """See `pairs.Evaluator`."""
+        dtype = self.table.dtype
+        x, y = (self._unit(side, dtype) for side in (0, 0 if mirrored else 1))
+        rows, places = self.table.rows(self._places(0)), self._places(1).astype(dtype)
+        tiles = _tiles(len(x), len(y), mirrored)
+        found: list[tuple[Ints, Ints]] = []
+
+        def work(tile: tuple[slice, slice]) -> None:
+            if not self._are_many(found):
+                part = Part(*tile, mirrored, x[tile[0]] @ y[tile[1]].T)
+                found.append(self.table.write(part, rows, places, tuple(kernels)))
+                progress(len(found) / len(tiles))
+
+        parallel(work, tiles)
+        if self._are_many(found):
+            self.otherwise().fill(kernels, mirrored, progress)
+            return
+        i, j = (np.concatenate(side) for side in zip(*found, strict=True))
+        settle(self.pairs, kernels, i, j, mirrored)
+        if mirrored:
+            for kernel, values in zip(kernels, self.table.on_diagonal(self._places(0)), strict=True):
+                np.fill_diagonal(kernel, values)
+
+    def _places(self, side: int) -> Floats:
+        """The norms as the table takes them."""
+        return self.table.places(self.squares[side])
+
+    def _unit(self, side: int, dtype: str) -> NDArray[Any]:
+        """The vectors at length one."""
+        unit: NDArray[Any] = self.vectors[side].astype(dtype)
+        unit *= (1 / np.sqrt(self.squares[side])).astype(dtype)[:, None]
+        return unit
+
+    def _are_many(self, found: Sequence[tuple[Ints, Ints]]) -> bool:
+        """Whether too many pairs are outside of the table."""
+        return sum(len(i) for i, _ in found) * MANY > len(self.squares[0]) * len(self.squares[1])
+
+
+def _tiles(rows: int, cols: int, mirrored: bool) -> list[tuple[slice, slice]]:
+    """Parts of the kernels, of the diagonal and above where `mirrored`."""
+    side = TILE if rows * cols > 8 * TILE**2 else TILE // 3
+    cuts = [[slice(k, min(k + side, n)) for k in range(0, n, side)] for n in (rows, cols)]
+    return [(i, j) for i in cuts[0] for j in cuts[1] if not mirrored or j.start >= i.start]
+
+
+def polar(  # noqa: PLR0913
+    pairs: Pairs,
+    known: list[Known],
+    names: tuple[str, ...],
+    tables: Tables,
+    dtype: str,
+    count: int,
+    otherwise: Callable[[], Evaluator],
+) -> Polar | None:
+    """The reduction of the kernels `names`, where it applies and pays for so many pairs of examples.
+
+    Tables that were made are in `known`; the errors go into `tables`.  `otherwise` computes the kernels where there
+    turn out to be many pairs outside of the table.
+    """
+    block = only_product(pairs)
+    if block is None or dtype not in SHAPES or count < WORTH[is_ready(dtype)]:
+        return None
+    if not only_norm(pairs.singles[0], block):
+        return None
+    x, y = pairs.data[0][block.left][:, block.li[0]], pairs.data[1][block.right][:, block.rj[0]]
+    own = row_products(x, x)
+    squares = own, own if pairs.data[0] is pairs.data[1] else row_products(y, y)
+    low, high = (float(f([f(s) for s in squares])) for f in (min, max))
+    if not 0 < low <= high < np.inf:
+        return None
+    table = _table(pairs, block, dtype, (low, high), known)
+    if table is None:
+        return None
+    for name, error in zip(names, table.errors.tolist(), strict=True):
+        tables[name] = max(tables.get(name, 0.0), error)
+    return Polar(table, (x, y), squares, pairs, otherwise)
+
+
+def _table(
+    pairs: Pairs, block: DataGram, dtype: str, norms: tuple[float, float], known: list[Known]
+) -> Table | None:
+    """The table for squared norms in a range."""
+    for k in known:
+        if k.serves(dtype, *norms):
+            return k.table
+    wider = (norms[1] / norms[0]) ** WIDER * (1 + 1e-3)
+    low, high = norms[0] / wider, norms[1] * wider
+    table = tabulate(_sampled(pairs, block), low, high, dtype)
+    known.append(Known(dtype, low, high, table) if table is not None else Known(dtype, *norms, None))
+    return table
+
+
+def _sampled(pairs: Pairs, block: DataGram) -> Sampled:
+    """The kernels by the tape."""
+
+    def kernels(squares: Floats, i: Ints, j: Ints, cosines: Floats) -> Floats:
+        radii = np.sqrt(squares)
+        own = _own(pairs, block, radii)
+        q = radii * radii
+        data = {block.left: placed(np.sqrt(q[i] * q[j]), block.li[0])}, {block.right: placed(cosines, block.rj[0])}
+        cross = Run(pairs.tape, data, (len(i),), (part_of(own, i), part_of(own, j)), Errors())
+        cross.execute(pairs.blocks(), pairs.keys)
+        zero = np.zeros((1, len(i)))
+        return np.stack([cross.values.get(k, zero)[pairs.tape.slots[k].at[0]] for k in pairs.keys])
+
+    return kernels
+
+
+def _own(pairs: Pairs, block: DataGram, radii: Floats) -> Run:
+    """The run of examples of some lengths."""
+    tape = pairs.singles[0]
+    data = {block.left: placed(radii, block.li[0])}
+    run = Run(tape, (data, data), (len(radii),), None, Errors())
+    run.execute(tape.ordered)
+    for key, slots in tape.slots.items():
+        run.values.setdefault(key, np.zeros((slots.size, len(radii))))
+    return run
