@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import final
 
 import numpy as np
@@ -20,13 +21,19 @@ from numpy.typing import NDArray
 from tensorprog.dataset import Dataset
 from tensorprog.evaluate.options import Options
 from tensorprog.evaluate.sampling_accuracy import FIRST, MOST, Effort, relative_error, split
-from tensorprog.evaluate.sampling_problem import Found, Problem, Replicate
+from tensorprog.evaluate.sampling_problem import Found, Problem, Replicate, Seed
 from tensorprog.evaluate.sampling_terms import NotIntegrable
 from tensorprog.finite.threads import parallel, workers
 from tensorprog.limit.analyse import Limit
 from tensorprog.symbolic.expectation import Expectation
 
 Floats = NDArray[np.float64]
+
+WORTH_TURNING = 16 * FIRST
+"""So many draws in all are worth a run that finds directions."""
+
+PILOT = 1 << 16
+"""The number of the attempt that finds them."""
 
 
 @final
@@ -72,12 +79,14 @@ def _sample(problem: Problem, options: Options) -> Sampled:
     effort = Effort(options.samples, options.replicates)
     if options.accuracy is None:
         effort = split(effort) if problem.random else effort
-        _learn(problem, effort, options)
-        return _summary(_runs(problem, effort, options, "sampling"), problem)
+        if _turns(problem, effort):
+            problem.turn = _runs(problem, Effort(FIRST, 1), options, "sampling", PILOT)[0].turn
+        return _summary(_runs(problem, effort, options, "sampling", 0), problem)
     effort = Effort(min(effort.samples, FIRST, problem.longest), effort.replicates)
     runs: list[Replicate] = []
+    attempt = 0
     while True:
-        runs = _runs(problem, effort, options, f"sampling, {effort}", runs)
+        runs = _runs(problem, effort, options, f"sampling, {effort}", attempt, runs)
         found = _summary(runs, problem)
         error = found.relative_error()
         if error <= options.accuracy:
@@ -86,40 +95,43 @@ def _sample(problem: Problem, options: Options) -> Sampled:
             note = f"the accuracy {options.accuracy:g} is not reached: {error:.1e} after {effort}"
             return replace(found, notes=(note,))
         grown = effort.grown(error / options.accuracy, problem.random, problem.longest)
-        known = problem.turn
-        _learn(problem, grown, options)
-        runs = runs if grown.samples == effort.samples and problem.turn is known else []
-        effort = grown
+        if turns := _turns(problem, grown):
+            problem.turn = runs[0].turn
+        runs = [] if turns or grown.samples > effort.samples else runs
+        effort, attempt = grown, attempt + 1
 
 
-PILOT = 16
-"""So many times `FIRST` draws in all are worth a run that finds directions."""
+def _turns(problem: Problem, effort: Effort) -> bool:
+    """Whether directions should be found before so much is drawn."""
+    return problem.turn is None and problem.turns and effort.draws >= WORTH_TURNING
 
 
-def _learn(problem: Problem, effort: Effort, options: Options) -> None:
-    """Long replicates of the same numbers draw in directions that a short one has found."""
-    while problem.turn is None and problem.turns and effort.draws >= PILOT * FIRST:
-        try:
-            return problem.learn(FIRST, np.random.SeedSequence([options.seed, effort.replicates, 0]))
-        except NotIntegrable as failed:
-            problem.draw_also(failed.matrices)
+def _batches(problem: Problem, samples: int, left: range) -> list[range]:
+    """The next replicates, those that are computed together, for every thread."""
+    size = min(problem.together(samples), -(-len(left) // workers()))
+    alone = size == 1 and not left.start  # the first one tells what fails
+    threads = 1 if alone else min(workers(), problem.abreast(samples))
+    return [left[k : k + size] for k in range(0, len(left), size)][:threads]
 
 
 def _runs(
-    problem: Problem, effort: Effort, options: Options, message: str, known: Sequence[Replicate] = ()
+    problem: Problem, effort: Effort, options: Options, message: str, attempt: int, known: Sequence[Replicate] = ()
 ) -> list[Replicate]:
-    """Independent replicates, of which the first are known; one is enough where nothing is drawn."""
-    runs = list(known)
-    plans, total = problem.plans(effort.samples), 1 if problem.exact else effort.replicates
+    """Independent replicates, of which the first are known; one is enough where nothing is drawn.
 
-    def replicate(number: int) -> Replicate:
+    No two attempts have draws in common.
+    """
+    runs = list(known)
+    total = 1 if problem.exact else effort.replicates
+
+    def replicates(numbers: Sequence[int]) -> list[Replicate]:
         with np.errstate(all="ignore"):  # of the thread
-            return problem.replicate(plans, effort.samples, np.random.SeedSequence([options.seed, number]))
+            seeds = [Seed([options.seed, number, attempt]) for number in numbers]
+            return problem.replicates(effort.samples, seeds)
 
     while len(runs) < total:
-        together = min(workers(), problem.abreast(effort.samples)) if runs else 1  # the first one tells what fails
         try:
-            runs += parallel(replicate, range(len(runs), min(total, len(runs) + together)))
+            runs += chain(*parallel(replicates, _batches(problem, effort.samples, range(len(runs), total))))
         except NotIntegrable as failed:  # a quadrature is not accurate at the covariances that came up
             problem.draw_also(failed.matrices)
             runs = []

@@ -21,6 +21,9 @@ FIRST = 1024
 QUASI = 4 / 3
 """The power of the error that is missing in which draws are added to replicates: errors fall like draws^(-3/4)."""
 
+NEAR, SAFE = 1.4, 1.05
+"""What may be missing for more replicates of the same length, and by how much it is overestimated then."""
+
 MOST = 1 << 22
 """Draws in all at which it ends."""
 
@@ -50,9 +53,12 @@ class Effort:
         """More draws when the error is `missing` times too large, at most 16 times as many and about `MOST` in all.
 
         Longer replicates are better than more: quasi-random errors and the bias fall faster; `longest` is what fits
-        into memory.  Where scalars stay random, a replicate is one draw of them: their number counts, and samples grow
-        along like its square root, so that the bias stays below the error.
+        into memory.  But they start again, and where little is missing a few more are less than what is there.  Where
+        scalars stay random, a replicate is one draw of them: their number counts, and samples grow along like its
+        square root, so that the bias stays below the error.
         """
+        if missing < NEAR and not random:
+            return Effort(self.samples, math.ceil(self.replicates * (SAFE * missing) ** 2))
         longer = longest // self.samples if longest > self.samples else 1
         rate = 2.0 if random or longer == 1 else QUASI
         factor = min(16, 1 << max(1, math.ceil(rate * math.log2(missing))), max(2, MOST // self.work))

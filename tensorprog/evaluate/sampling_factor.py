@@ -10,7 +10,7 @@ the pivots is lower triangular.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -140,6 +140,27 @@ class Factor:
         triangle[old:, :old], triangle[old:, old:] = known, fresh
         self.triangle, self.rank = triangle, size
         self.innovations.append(new)
+
+
+Draws = Callable[[Factor], Callable[[int], Floats]]
+"""The stream of a run, for each of its families: the next rows."""
+
+
+class Family:
+    """One family in several independent runs: their draws lie side by side, [rows, runs * M]."""
+
+    def __init__(self, samples: int, runs: int) -> None:
+        self.factors = [Factor(samples) for _ in range(runs)]
+        self.pivots: list[Ints] = [np.zeros(0, dtype=np.int64)] * runs
+
+    def extend(self, own: Floats, cross: Floats, draws: Sequence[Draws]) -> Floats:
+        """Draws rows of covariance `own` [runs, b, b] among themselves and `cross` [runs, b, rows] with all before."""
+        found = []
+        for r, (factor, draw) in enumerate(zip(self.factors, draws, strict=True)):
+            values, chosen = factor.extend(own[r], cross[r][:, self.pivots[r]], draw(factor))
+            self.pivots[r] = np.append(self.pivots[r], cross.shape[2] + chosen)
+            found.append(values)
+        return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
 
 
 def pivoted_cholesky(matrix: Floats) -> tuple[Floats, Ints]:

@@ -104,7 +104,7 @@ def rows_of(step: Step, values: Values) -> Rows:
 
 
 def covariance(a: Rows, b: Rows, laws: Laws, integrals: Integrals) -> Floats:
-    """Cov(s, t) for all pairs of rows."""
+    """Cov(s, t) for all pairs of rows, [runs, rows, rows']."""
     one, two = laws[a.name], laws[b.name]
     factor = one.scale * two.scale
 
@@ -112,7 +112,8 @@ def covariance(a: Rows, b: Rows, laws: Laws, integrals: Integrals) -> Floats:
         return integrals.moment(u, a.elements, a.group, v, b.elements, b.group)
 
     if not one.characters.times(two.characters).has_mean:
-        return np.zeros((a.elements * integrals.examples[a.group], b.elements * integrals.examples[b.group]))
+        sizes = (r.elements * integrals.examples[r.group] for r in (a, b))
+        return np.zeros((integrals.runs, *sizes))
     if not (one.left | two.left) & (one.right | two.right):
         return factor * moment(a.left, b.left) * moment(a.right, b.right)
     if not (one.left | two.right) & (one.right | two.left):
@@ -131,8 +132,8 @@ class RandomInners:
 
     def draw(self, rows: Rows) -> Floats:
         """One draw of these, conditional on those before."""
-        own = covariance(rows, rows, self.laws, self.integrals)
-        parts = [covariance(rows, p, self.laws, self.integrals) for p in self.known]
+        (own,) = covariance(rows, rows, self.laws, self.integrals)
+        parts = [covariance(rows, p, self.laws, self.integrals)[0] for p in self.known]
         cross = np.concatenate([np.zeros((len(own), 0)), *parts], axis=1)
         self.known.append(rows)
         if self.integrals.dry:

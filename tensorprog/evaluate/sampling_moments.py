@@ -34,8 +34,8 @@ PAIR, QUADRATURE = 4e-7, 2e-4
 class Integrals:
     """The integrated classes of one run: their nodes in every group, the covariances, the error estimates."""
 
-    def __init__(self, examples: Sequence[int], dry: bool, sums: Collection[Class] = ()) -> None:
-        self.examples, self.dry, self.sums = examples, dry, sums
+    def __init__(self, examples: Sequence[int], dry: bool, sums: Collection[Class], samples: int, runs: int) -> None:
+        self.examples, self.dry, self.sums, self.runs, self.draws = examples, dry, sums, runs, runs * samples
         self.rows: dict[Matrix, Rows] = {}
         self.known: dict[tuple[Class, int], Nodes] = {}
         self.errors: dict[Request, tuple[Expectation, float]] = {}
@@ -47,19 +47,19 @@ class Integrals:
     def nodes(self, of: Class, group: int) -> Nodes:
         """The nodes of a class in a group."""
         if (of, group) not in self.known:
-            self.known[of, group] = Nodes(self.examples[group], self.rows)
+            self.known[of, group] = Nodes(self.examples[group], self.rows, self.runs)
         return self.known[of, group]
 
     # ------------------------------------------------------------ second moments
 
     def moment(self, left: Terms, n: int, g: int, right: Terms, m: int, h: int) -> Floats:
-        """E[Z Z'] of n elements in group g and m elements in group h, [n * examples, m * examples'].
+        """E[Z Z'] of n elements in group g and m elements in group h, [runs, n * examples, m * examples'].
 
         Raises NotIntegrable where a member of a sum is needed by itself.
         """
         self.whole(left + right)
         self.widest = max(self.widest, sum(b.coef[:, :, 0].size for b in right if b.coef.shape[2] > 1))
-        total = np.zeros((n * self.examples[g], m * self.examples[h]))
+        total = np.zeros((self.runs, n * self.examples[g], m * self.examples[h]))
         for b in right:
             for a in left:
                 if not self._vanishes(a, b):
@@ -95,18 +95,18 @@ class Integrals:
         return all(not nodes.mean.any() for (c, _), nodes in self.known.items() if c == of)
 
     def _add(self, total: Floats, a: Block, g: int, b: Block, h: int) -> None:
-        step = max(1, CHUNK // max(1, self.examples[g] * len(b.elem) * self.examples[h]))
+        step = max(1, CHUNK // max(1, self.runs * self.examples[g] * len(b.elem) * self.examples[h]))
         for start in range(0, len(a.elem), step):
             part = np.arange(start, min(start + step, len(a.elem)))
             piece = a if len(part) == len(a.elem) else a.picked(part, a.elem[part])
             product = self._term_moments(piece, g, b, h)
-            total += _sum(_sum(product, piece.elem, self.examples[g], len(total)).T, b.elem, self.examples[h],
-                          total.shape[1]).T
+            rows = _sum(product, piece.elem, self.examples[g], total.shape[1])
+            total += _sum(rows.swapaxes(1, 2), b.elem, self.examples[h], total.shape[2]).swapaxes(1, 2)
 
     def _term_moments(self, a: Block, g: int, b: Block, h: int) -> Floats:
         e, f = self.examples[g], self.examples[h]
         self.seconds += PAIR * len(a.elem) * len(b.elem)
-        result = _mean_product(a.coef, e, b.coef, f)
+        result = self._mean_product(a.coef, e, b.coef, f)
         fns, others = dict(a.shape), dict(b.shape)
         for c in sorted(fns.keys() | others.keys(), key=sorted):
             i = a.nodes[:, a.classes.index(c)] if c in fns else None
@@ -114,31 +114,50 @@ class Integrals:
             result = result * self._expectation(c, (fns.get(c), i, g), (others.get(c), j, h))
         return result
 
+    def _mean_product(self, a: Floats, e: int, b: Floats, f: int) -> Floats:
+        """The mean over draws of coef coef', [runs or 1, terms * examples, terms' * examples']."""
+        if a.shape[2] == 1 or b.shape[2] == 1:
+            left, right = (_spread(self._by_run(x).mean(axis=3, keepdims=True), n) for x, n in ((a, e), (b, f)))
+            return left * right.swapaxes(1, 2)
+        left, right = (_spread(self._by_run(x), n) for x, n in ((a, e), (b, f)))
+        result: Floats = left @ right.swapaxes(1, 2)
+        result /= left.shape[2]
+        return result
+
+    def _by_run(self, coef: Floats) -> Floats:
+        """[terms, examples, runs, draws] of what is drawn, [terms, examples, 1, coordinates] of known numbers."""
+        runs = self.runs if coef.shape[2] == self.draws else 1
+        apart: Floats = coef.reshape(*coef.shape[:2], runs, -1)
+        return apart
+
     def mean(self, terms: Terms, n: int, g: int) -> Floats:
-        """E[Z], [n, examples]."""
+        """E[Z] of a single run, [n, examples]."""
         one = (Block((), np.zeros(1, dtype=np.int64), np.zeros((1, 0), dtype=np.int64), np.ones((1, 1, 1))),)
-        return self.moment(terms, n, g, one, 1, g).reshape(n, self.examples[g], -1)[:, :, 0]
+        (found,) = self.moment(terms, n, g, one, 1, g)
+        values: Floats = found.reshape(n, self.examples[g], -1)[:, :, 0]
+        return values
 
     # ------------------------------------------------------------ functions of nodes
 
     def _expectation(
         self, of: Class, left: tuple[Expr | None, Ints | None, int], right: tuple[Expr | None, Ints | None, int]
     ) -> Floats:
-        """E[fn(u) fn'(u')], [terms * examples, terms' * examples'], or a row or column where one side is absent."""
+        """E[fn(u) fn'(u')], [runs, terms * examples, terms' * examples'], or a row or column without one of them."""
         (f, i, g), (k, j, h) = left, right
         if f is None or i is None:
             assert k is not None and j is not None
-            return self._single(of, k, j, h)[None, :]
+            return self._single(of, k, j, h)[..., None, :]
         if k is None or j is None:
-            return self._single(of, f, i, g)[:, None]
+            return self._single(of, f, i, g)[..., :, None]
         us, at = np.unique(i, return_inverse=True)
         vs, to = np.unique(j, return_inverse=True)
         values = self._pairs(of, f, us, g, k, vs, h)
         if len(us) == len(i) == 1 and len(vs) == len(j) == 1:
             return values
         e, d = self.examples[g], self.examples[h]
-        spread = values.reshape(len(us), e, len(vs), d)[at[:, None], :, to[None, :], :]
-        return np.ascontiguousarray(spread.transpose(0, 2, 1, 3)).reshape(len(i) * e, len(j) * d)
+        rows, cols = ((k[:, None] * n + np.arange(n)).ravel() for k, n in ((at, e), (to, d)))
+        spread: Floats = values[:, rows[:, None], cols]
+        return spread
 
     def _pairs(self, of: Class, f: Expr, us: Ints, g: int, k: Expr, vs: Ints, h: int) -> Floats:
         one, two = self.nodes(of, g), self.nodes(of, h)
@@ -146,13 +165,13 @@ class Integrals:
         if self.dry:
             tier = _planned(of, f, k).tier
             self.seconds += QUADRATURE * len(us) * len(vs) if tier == "quadrature" else 0.0
-            return np.ones((len(rows), len(cols)))
+            return np.ones((1, len(rows), len(cols)))
         covariance = one.covariance(rows, two, cols)
         if f == U and k == U:
             return covariance + one.mean[rows][:, None] * two.mean[cols]
         moments = Moments(
-            one.mean[rows][None, :, None], one.variance[rows][None, None, :, None],
-            two.mean[cols][None, None, :], two.variance[cols][None, None, None, :], covariance[None, None],
+            one.mean[rows][None, None, :, None], one.variance[None, None, :, rows, None],
+            two.mean[cols][None, None, None, :], two.variance[None, None, :, None, cols], covariance[None, None],
         )
         return self._evaluate(of, _planned(of, f, k), moments)
 
@@ -162,13 +181,13 @@ class Integrals:
         if f == U or self.dry:
             _planned(of, f, ONE)
             return nodes.mean[rows]
-        none = np.zeros((0, len(rows)))
-        moments = Moments(nodes.mean[rows][None], nodes.variance[rows][None, None], none,
-                          np.zeros((0, 0, len(rows))), np.zeros((1, 0, len(rows))))
+        shape = (self.runs, len(rows))
+        moments = Moments(nodes.mean[rows][None, None], nodes.variance[None, None, :, rows], np.zeros((0, *shape)),
+                          np.zeros((0, 0, *shape)), np.zeros((1, 0, *shape)))
         return self._evaluate(of, _planned(of, f, ONE), moments)
 
     def _evaluate(self, of: Class, expectation: Expectation, moments: Moments) -> Floats:
-        value, error = expectation.evaluate(moments, {})
+        value, error = _runs_apart(expectation, moments, self.runs)
         worst, size = float(np.max(error, initial=0.0)), float(np.max(np.abs(value), initial=0.0))
         if not worst <= UNCERTAIN * size:
             raise NotIntegrable([of])
@@ -196,15 +215,28 @@ def _plan(f: Expr, k: Expr) -> Expectation | None:
     return plan(Request(ex.substitute(f, {U.name: Sym("l0")}), ("l0",), right, () if k == ONE else ("r0",)))
 
 
-def _mean_product(a: Floats, e: int, b: Floats, f: int) -> Floats:
-    """The mean over draws of coef coef', [terms * examples, terms' * examples']."""
-    if a.shape[2] == 1 or b.shape[2] == 1:
-        a, b = a.mean(axis=2, keepdims=True), b.mean(axis=2, keepdims=True)
-    draws = a.shape[2]
-    left = np.broadcast_to(a, (len(a), e, draws)).reshape(len(a) * e, draws)
-    right = np.broadcast_to(b, (len(b), f, draws)).reshape(len(b) * f, draws)
-    result: Floats = left @ right.T / draws
-    return result
+def _runs_apart(expectation: Expectation, moments: Moments, runs: int) -> tuple[Floats, Floats]:
+    """The values and errors; formulas take all runs at once, rules want the moments of one."""
+    laws = [moments] if expectation.tier == "closed" else [_of_run(moments, r) for r in range(runs)]
+    parts = [expectation.evaluate(law, {}) for law in laws]
+    values, errors = ([p[k] for p in parts] for k in (0, 1))
+    return (values[0], errors[0]) if expectation.tier == "closed" else (np.stack(values), np.stack(errors))
+
+
+def _of_run(moments: Moments, r: int) -> Moments:
+    """The moments of one run, whose axis comes after those of the arguments."""
+    return Moments(*(
+        x.take(min(r, x.shape[lead] - 1), axis=lead)
+        for x, lead in ((moments.mean_l, 1), (moments.cov_ll, 2), (moments.mean_r, 1), (moments.cov_rr, 2),
+                        (moments.cov_lr, 2))
+    ))
+
+
+def _spread(coef: Floats, examples: int) -> Floats:
+    """[runs, terms * examples, draws] of [terms, examples or 1, runs, draws]."""
+    terms, _, runs, draws = coef.shape
+    spread: Floats = np.broadcast_to(coef, (terms, examples, runs, draws)).reshape(-1, runs, draws).swapaxes(0, 1)
+    return spread
 
 
 def _sum(values: Floats, elem: Ints, examples: int, rows: int) -> Floats:
@@ -213,5 +245,4 @@ def _sum(values: Floats, elem: Ints, examples: int, rows: int) -> Floats:
         return values
     row = (elem[:, None] * examples + np.arange(examples)).ravel()
     mix = csr_matrix((np.ones(len(row)), (row, np.arange(len(row)))), shape=(rows, len(row)))
-    result: Floats = mix @ values
-    return result
+    return np.stack([mix @ v for v in values])

@@ -3,6 +3,7 @@
     u = mean + sum over matrices W of a_W g_W[row],    Cov(u, u') = sum over W of a_W a'_W C_W[row, row']
 
 C_W is the covariance of the rows of W that were needed so far, with a row of its own for every combination of several.
+Independent runs that are computed together have the same rows and nodes, and covariances of their own.
 """
 
 from __future__ import annotations
@@ -23,31 +24,37 @@ class Rows:
     `mix` are all rows in terms of products, None as long as there are products alone.
     """
 
-    def __init__(self) -> None:
-        self.covariance: Floats = np.zeros((0, 0))
+    def __init__(self, runs: int) -> None:
+        self.covariance: Floats = np.zeros((runs, 0, 0))
         self.mix: csr_matrix | None = None
 
     def add(self, own: Floats, cross: Floats) -> Ints:
         """New products with the covariance `cross` to those before; returns the numbers of the rows."""
         if self.mix is not None:
-            cross = self.mix.dot(cross.T).T
-            self.mix = block_diag([self.mix, identity(len(own))], format="csr")
+            cross = _rows_mixed(self.mix, cross.swapaxes(1, 2)).swapaxes(1, 2)
+            self.mix = block_diag([self.mix, identity(own.shape[1])], format="csr")
         return self._extend(own, cross)
 
     def combine(self, mix: csr_matrix) -> Ints:
         """New rows that are combinations of those before."""
-        known = identity(len(self.covariance), format="csr") if self.mix is None else self.mix
+        known = identity(self.covariance.shape[1], format="csr") if self.mix is None else self.mix
         self.mix = vstack([known, mix @ known], format="csr")
-        cross = mix.dot(self.covariance)
-        return self._extend(mix.dot(cross.T), cross)
+        cross = _rows_mixed(mix, self.covariance)
+        return self._extend(_rows_mixed(mix, cross.swapaxes(1, 2)), cross)
 
     def _extend(self, own: Floats, cross: Floats) -> Ints:
-        old, size = len(self.covariance), len(self.covariance) + len(own)
-        grown = np.empty((size, size))
-        grown[:old, :old], grown[old:, old:] = self.covariance, own
-        grown[old:, :old], grown[:old, old:] = cross, cross.T
+        runs, old = self.covariance.shape[:2]
+        size = old + own.shape[1]
+        grown = np.empty((runs, size, size))
+        grown[:, :old, :old], grown[:, old:, old:] = self.covariance, own
+        grown[:, old:, :old], grown[:, :old, old:] = cross, cross.swapaxes(1, 2)
         self.covariance = grown
         return np.arange(old, size)
+
+
+def _rows_mixed(mix: csr_matrix, values: Floats) -> Floats:
+    """`mix` @ values of every run."""
+    return np.stack([mix.dot(v) for v in values])
 
 
 @final
@@ -69,22 +76,22 @@ NOTHING = Part(np.zeros(0, dtype=np.int64), np.zeros(0))
 class Nodes:
     """The nodes of one class in one group of examples; node n of example e is row n * examples + e."""
 
-    def __init__(self, examples: int, known: dict[Matrix, Rows]) -> None:
-        self.examples, self.known, self.count = examples, known, 0
+    def __init__(self, examples: int, known: dict[Matrix, Rows], runs: int) -> None:
+        self.examples, self.known, self.runs, self.count = examples, known, runs, 0
         self.mean: Floats = np.zeros(0)
-        self.variance: Floats = np.zeros(0)
+        self.variance: Floats = np.zeros((runs, 0))
         self.parts: dict[Matrix, Part] = {}
 
     def add(self, mean: Floats, parts: dict[Matrix, Part]) -> Ints:
         """New nodes; `mean` and `parts` are over (node, example).  Returns their numbers."""
-        variance = np.zeros(len(mean))
+        variance = np.zeros((self.runs, len(mean)))
         for matrix, part in parts.items():
-            variance += part.coef**2 * self.known[matrix].covariance[part.row, part.row]
+            variance += part.coef**2 * self.known[matrix].covariance[:, part.row, part.row]
         for matrix in self.parts.keys() | parts.keys():
             old = _padded(self.parts.get(matrix, NOTHING), len(self.mean))
             new = _padded(parts.get(matrix, NOTHING), len(mean))
             self.parts[matrix] = Part(np.append(old.row, new.row), np.append(old.coef, new.coef))
-        self.mean, self.variance = np.append(self.mean, mean), np.append(self.variance, variance)
+        self.mean, self.variance = np.append(self.mean, mean), np.append(self.variance, variance, axis=1)
         first, self.count = self.count, len(self.mean) // self.examples
         return np.arange(first, self.count)
 
@@ -94,12 +101,12 @@ class Nodes:
         return rows
 
     def covariance(self, rows: Ints, other: Nodes, others: Ints) -> Floats:
-        """Cov(u, u') for all pairs of rows."""
-        total = np.zeros((len(rows), len(others)))
+        """Cov(u, u') for all pairs of rows, [runs, rows, others]."""
+        total = np.zeros((self.runs, len(rows), len(others)))
         for matrix in self.parts.keys() & other.parts.keys():
             a, b = self.parts[matrix].at(rows), other.parts[matrix].at(others)
             if a.coef.any() and b.coef.any():
-                total += self.known[matrix].covariance[a.row[:, None], b.row] * a.coef[:, None] * b.coef
+                total += self.known[matrix].covariance[:, a.row[:, None], b.row] * a.coef[:, None] * b.coef
         return total
 
     # ------------------------------------------------------------ sums of nodes
@@ -131,7 +138,7 @@ class Nodes:
         result.row[target[~several]], result.coef[target[~several]] = row[~several], coef[~several]
         if several.any():
             where, at = np.unique(target[several], return_inverse=True)
-            shape = (len(where), len(self.known[matrix].covariance))
+            shape = (len(where), self.known[matrix].covariance.shape[1])
             result.row[where] = self.known[matrix].combine(csr_matrix((coef[several], (at, row[several])), shape=shape))
             result.coef[where] = 1.0
         return result

@@ -100,17 +100,17 @@ def _back(name: str, term: Term, weight: Floats, limit: Limit, state: State) -> 
 def output_covariance(
     limit: Limit, leaves: frozenset[str], groups: Sequence[Values], laws: Laws, integrals: Integrals
 ) -> Floats:
-    """E[f f'] over all groups, [samples, samples], samples group by group, example by example."""
+    """E[f f'] over all groups, [runs, samples, samples], samples group by group, example by example."""
     parts = [_parts(limit, leaves, values, laws) for values in groups]
     states = [values.state for values in groups]
     axes = limit.program.var(limit.output_var).axes
     sizes = [count(axes, state.env) * state.group.examples for state in states]
     ends = np.cumsum(sizes)
-    total = np.zeros((sum(sizes), sum(sizes)))
+    total = np.zeros((integrals.runs, sum(sizes), sum(sizes)))
     for g, h in itertools.product(range(len(states)), repeat=2):
-        block = total[ends[g] - sizes[g] : ends[g], ends[h] - sizes[h] : ends[h]]
+        block = total[:, ends[g] - sizes[g] : ends[g], ends[h] - sizes[h] : ends[h]]
         for a, b in itertools.product(parts[g], parts[h]):
-            block += a.weight @ a.covariance(b, integrals) @ b.weight.T
+            block += np.stack([a.weight @ c @ b.weight.T for c in a.covariance(b, integrals)])
     return total
 
 
@@ -126,7 +126,7 @@ class Readout:
     def covariance(self, other: Readout | Bias, integrals: Integrals) -> Floats:
         """Cov(s, t) for all pairs of rows."""
         if isinstance(other, Bias):
-            return np.zeros((self.weight.shape[1], other.weight.shape[1]))
+            return np.zeros((1, self.weight.shape[1], other.weight.shape[1]))
         return covariance(self.rows, other.rows, self.laws, integrals)
 
 
@@ -142,8 +142,8 @@ class Bias:
     def covariance(self, other: Readout | Bias, integrals: Integrals) -> Floats:
         """Cov(s, t) for all pairs of rows."""
         if isinstance(other, Readout) or other.name != self.name:
-            return np.zeros((self.weight.shape[1], other.weight.shape[1]))
-        return mixed(self.contributions, other.contributions, np.ones((1, 1)))
+            return np.zeros((1, self.weight.shape[1], other.weight.shape[1]))
+        return mixed(self.contributions, other.contributions, np.ones((1, 1, 1)))
 
 
 def _parts(limit: Limit, leaves: frozenset[str], values: Values, laws: Laws) -> list[Readout | Bias]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
@@ -21,6 +22,7 @@ from tensorprog.evaluate.sampling_terms import Joined, Matrix, NotIntegrable
 from tensorprog.finite.forward import Group, State
 from tensorprog.finite.gram import gradient_gram
 from tensorprog.finite.plan import Plan
+from tensorprog.finite.threads import workers
 from tensorprog.finite.weights import Network
 from tensorprog.ir.expr import evaluate
 from tensorprog.ir.program import MatMul
@@ -31,6 +33,7 @@ from tensorprog.symbolic.expectation import Expectation
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Found = dict[str, Floats]
+Seed = np.random.SeedSequence
 
 WORTH = 16.0
 """So many times longer a replicate may take than when everything is drawn, for its smaller variance."""
@@ -40,6 +43,9 @@ NUMBERS, ALL_NUMBERS = 1 << 26, 1 << 27
 
 COPIES = 4
 """About the times that the coefficients of partly drawn values are held at once."""
+
+TOGETHER = 1 << 17
+"""The most draws of replicates that are computed as one: arrays that fit no cache cost more than what is saved."""
 
 TURNED = 256
 """The most innovations that are turned, which costs two operations for each pair of them and draw."""
@@ -51,10 +57,11 @@ OVERHEAD = 0.03
 @final
 @dataclass(frozen=True, slots=True)
 class Replicate:
-    """Kernels and scalars from one independent draw, and the expectations that were integrated."""
+    """Kernels and scalars from one independent draw, the expectations that were integrated, directions for others."""
 
     found: Found
     integrated: tuple[tuple[Expectation, float], ...]
+    turn: Floats | None
 
 
 class Problem:
@@ -71,6 +78,7 @@ class Problem:
         self.order = _order(limit, dataset)
         self.laws = Laws(limit, self.sizes)
         self.turn: Floats | None = None
+        self.known_plans: dict[int, tuple[Sampler, tuple[Plan, ...]]] = {}
         self.inside = frozenset(n for t in self.trained for u in t.uses for n in (u.row, u.col) if n is not None)
         self.leaves = self._leaves()
         self.roots = self.inside | self._output_roots()
@@ -104,6 +112,16 @@ class Problem:
     def abreast(self, samples: int) -> int:
         """Replicates of so many samples that fit into memory side by side."""
         return max(1, ALL_NUMBERS // (samples * self._rows_held()))
+
+    def together(self, samples: int) -> int:
+        """Replicates of so many samples that are computed as one."""
+        return max(1, min(TOGETHER // samples, self.abreast(samples) // workers())) if self.separable else 1
+
+    @property
+    def separable(self) -> bool:
+        """Whether replicates can be computed as one: nothing in them but an NNGP is a number of one replicate."""
+        inner = any(i.var.dim is None for i in self.plans(1)[0].program.instrs)
+        return self.leaves is not None and self.want == ("nngp",) and not inner
 
     def _rows_held(self) -> int:
         """Numbers that a replicate holds for each sample."""
@@ -140,64 +158,62 @@ class Problem:
 
     def plans(self, samples: int) -> tuple[Sampler, tuple[Plan, ...]]:
         """The program that is sampled and its plan for every group."""
-        chosen = self.sampler(samples)
-        return chosen, tuple(plan_of(chosen, g.sizes) for g in self.groups)
+        if samples not in self.known_plans:
+            chosen = self.sampler(samples)
+            self.known_plans[samples] = chosen, tuple(plan_of(chosen, g.sizes) for g in self.groups)
+        return self.known_plans[samples]
 
     # ------------------------------------------------------------ drawn or integrated
 
     def _split(self, everything: Split) -> Split:
         """As few drawn matrices as possible, found by dry runs; all of them where that would take too long."""
-        plans = self.plans(2)
-        split, seconds = self._possible(plans, Split(frozenset(), {}))
+        split, seconds = self._possible(Split(frozenset(), {}))
         if not (split.every_drawn or self.random):
             return split
-        plain, longer = self._possible(plans, split.with_drawn(everything.drawn - split.every_drawn))
+        plain, longer = self._possible(split.with_drawn(everything.drawn - split.every_drawn))
         return split if seconds <= WORTH * longer else plain
 
-    def _possible(self, plans: tuple[Sampler, tuple[Plan, ...]], split: Split) -> tuple[Split, float]:
+    def _possible(self, split: Split) -> tuple[Split, float]:
         """The split with as little more drawn as has to be, and about the seconds of a replicate."""
         while True:
             try:
-                return split, self._dry(plans, split)
+                return split, self._dry(split)
             except NotIntegrable as failed:
                 split = split.with_drawn(failed.matrices)
             except Joined as met:
                 split = split.with_joined(met.matrices)
 
-    def _dry(self, plans: tuple[Sampler, tuple[Plan, ...]], split: Split) -> float:
+    def _dry(self, split: Split) -> float:
         """About the seconds that a replicate takes.  Raises NotIntegrable, Joined."""
         one = tuple(Group(g.sizes, {name: a[:1] for name, a in g.inputs.items()}) for g in self.groups)
-        draw = self._draw(plans, one, split, 2, np.random.SeedSequence(0), True)
+        draw = self._draw(one, split, 2, [Seed(0)], dry=True)
         examples = sum(g.examples for g in self.groups) / len(self.groups)
+        self.widest = math.ceil(draw.integrals.widest * examples)
         return OVERHEAD + draw.integrals.seconds * examples**2
 
-    # ------------------------------------------------------------ one replicate
+    # ------------------------------------------------------------ replicates
 
-    def replicate(
-        self, plans: tuple[Sampler, tuple[Plan, ...]], samples: int, seed: np.random.SeedSequence
-    ) -> Replicate:
-        """One independent draw.  Raises NotIntegrable when a quadrature turns out not to be accurate."""
-        draw = self._draw(plans, self.groups, self.split, samples, seed, False)
+    def replicates(self, samples: int, seeds: Sequence[Seed]) -> list[Replicate]:
+        """Independent draws, side by side.  Raises NotIntegrable when a quadrature turns out not to be accurate."""
+        draw = self._draw(self.groups, self.split, samples, seeds)
         found = self._kernels(draw)
         if not all(np.isfinite(value).all() for value in found.values()):
             raise not_finite(self.limit.program.instr(self.limit.output_var))
         wanted = {name: value for name, value in found.items() if name in (*self.want, "scalar")}
-        rows = {n: v[self.order] if v.ndim == 1 else v[np.ix_(self.order, self.order)] for n, v in wanted.items()}
+        order = self.order
+        rows = {n: v[:, order] if v.ndim == 2 else v[:, order[:, None], order] for n, v in wanted.items()}
         self.widest = draw.integrals.widest
-        return Replicate(rows, tuple(draw.integrals.errors.values()))
-
-    def learn(self, samples: int, seed: np.random.SeedSequence) -> None:
-        """Finds out by a run of its own in which directions later ones should draw.  Raises NotIntegrable."""
-        draw = self._draw(self.plans(samples), self.groups, self.split, samples, seed, False)
-        self.turn = draw.innovations.backwards()
+        errors = tuple(draw.integrals.errors.values())
+        turn = draw.innovations[0].backwards() if self.turn is None and self.turns else None
+        return [Replicate({name: v[r] for name, v in rows.items()}, errors, turn) for r in range(len(seeds))]
 
     def _draw(
-        self, plans: tuple[Sampler, tuple[Plan, ...]], groups: Sequence[Group], split: Split, samples: int,
-        seed: np.random.SeedSequence, dry: bool,
+        self, groups: Sequence[Group], split: Split, samples: int, seeds: Sequence[Seed], dry: bool = False
     ) -> Draw:
+        plans = self.plans(samples * len(seeds))
         network = Network(dict(self.sizes), {}, {}, np.dtype(np.float64))
         states = [State(plan, network, g) for plan, g in zip(plans[1], groups, strict=True)]
-        draw = Draw(self.limit, plans[0], self.laws, split, states, samples, seed, dry, self.turn)
+        draw = Draw(self.limit, plans[0], self.laws, split, states, samples, seeds, dry, self.turn)
         draw.run(self.roots)
         if dry:
             self._kernels(draw)
@@ -206,7 +222,7 @@ class Problem:
     def _kernels(self, draw: Draw) -> Found:
         found = self._output(draw)
         if "ntk" in self.want and not self.limit.is_vector:
-            found["ntk"] = self._ntk(draw)
+            found["ntk"] = self._ntk(draw)[None]
         return found
 
     def _output(self, draw: Draw) -> Found:
@@ -214,15 +230,16 @@ class Problem:
         if name in self.limit.random and "nngp" not in self.want:
             return {}
         if self.limit.is_vector:
-            return {"nngp": _moments(name, draw)}
+            return {"nngp": _moments(name, draw)[None]}
         power = self.limit.powers[name]
         size = sum(self._rows(draw))
         if power is None or power < 0:
-            return {"nngp": np.zeros((size, size))}
+            return {"nngp": np.zeros((draw.integrals.runs, size, size))}
         if self.leaves is not None:
             return {"nngp": output_covariance(self.limit, self.leaves, draw.groups, self.laws, draw.integrals)}
         numbers = np.concatenate([values.state.value(name).T.ravel() for values in draw.groups])
-        return {"nngp": np.outer(numbers, numbers)} if name in self.limit.random else {"scalar": numbers}
+        kernel = name in self.limit.random
+        return {"nngp": np.outer(numbers, numbers)[None]} if kernel else {"scalar": numbers[None]}
 
     def _rows(self, draw: Draw) -> list[int]:
         """The number of samples of every group: outputs of all examples."""
@@ -255,8 +272,8 @@ def _moments(name: str, draw: Draw) -> Floats:
 
     def block(g: int, h: int) -> Floats:
         n, m = len(axes[g]), len(axes[h])
-        found = draw.integrals.moment(terms[g], n, g, terms[h], m, h)
-        moved = found.reshape(n, examples[g], m, examples[h]).transpose(1, 0, 3, 2)
+        (found,) = draw.integrals.moment(terms[g], n, g, terms[h], m, h)
+        moved: Floats = found.reshape(n, examples[g], m, examples[h]).transpose(1, 0, 3, 2)
         return moved.reshape(n * examples[g], m * examples[h])
 
     return np.block([[block(g, h) for h in range(len(axes))] for g in range(len(axes))])

@@ -8,7 +8,7 @@ with E the mean over draws, the dot product for known numbers, and 1 where there
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -16,7 +16,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from tensorprog.errors import TensorProgError, fail
-from tensorprog.evaluate.sampling_factor import Bools, Factor, Floats, Ints
+from tensorprog.evaluate.sampling_factor import Bools, Draws, Family, Floats, Ints
 from tensorprog.evaluate.sampling_moments import Integrals
 from tensorprog.evaluate.sampling_nodes import Part, Rows, as_terms
 from tensorprog.evaluate.sampling_terms import Class, Matrix, Terms
@@ -62,48 +62,46 @@ class Products:
     """
 
     def __init__(self, matrix: Matrix, integrals: Integrals, samples: int | None) -> None:
-        self.matrix, self.integrals = matrix, integrals
-        self.factor = None if samples is None else Factor(samples)
+        self.matrix, self.integrals, self.samples = matrix, integrals, samples
+        self.family = None if samples is None else Family(samples, integrals.runs)
         self.rows = 0
-        self.pivots: Ints = np.zeros(0, dtype=np.int64)
         self.uses: list[Uses] = []
 
-    def draw(self, step: Step, values: Values, gain: float, draws: Callable[[int], Floats]) -> Floats:
+    def draw(self, step: Step, values: Values, gain: float, draws: Sequence[Draws]) -> Floats:
         """The elements of a step, [elements, examples, M]."""
-        assert self.factor is not None
+        assert self.family is not None and self.samples is not None
         own, cross = self._covariance(step, values, gain)
         if self.integrals.dry:
-            return np.ones((len(step.elements), values.state.group.examples, self.factor.innovations.values.shape[1]))
-        drawn, chosen = self.factor.extend(own, cross[:, self.pivots], draws)
-        self.pivots = np.append(self.pivots, self.rows - len(own) + chosen)
+            return np.ones((len(step.elements), values.state.group.examples, self.samples))
+        drawn = self.family.extend(own, cross, draws)
         shaped = drawn.reshape(len(step.elements), -1, drawn.shape[-1])
         return np.broadcast_to(shaped, (len(shaped), values.state.group.examples, shaped.shape[-1]))
 
     def integrate(self, step: Step, values: Values, gain: float, of: Class) -> Terms:
         """The elements of a step as nodes."""
         own, cross = self._covariance(step, values, gain)
-        numbers = self.integrals.rows.setdefault(self.matrix, Rows()).add(own, cross)
+        numbers = self.integrals.rows.setdefault(self.matrix, Rows(self.integrals.runs)).add(own, cross)
         row = numbers.reshape(len(step.elements), -1)
         column = np.broadcast_to(row, (len(row), values.state.group.examples)).ravel()
         nodes = self.integrals.nodes(of, values.group)
         return as_terms(nodes.add(np.zeros(len(column)), {self.matrix: Part(column, np.ones(len(column)))}), of)
 
     def _covariance(self, step: Step, values: Values, gain: float) -> tuple[Floats, Floats]:
-        """The covariance of new rows with themselves and with all rows before."""
+        """The covariance of new rows with themselves and with all rows before, [runs, new, new or before]."""
         first, new = self.rows, uses_of(step, values, gain, self.rows)
         self._remember(new)
         self.rows += len(new.rows)
-        total = np.zeros((len(new.rows), self.rows))
+        total = np.zeros((self.integrals.runs, len(new.rows), self.rows))
         for uses in self.uses:
-            total[:, uses.rows] = self._between(new, uses)
+            total[:, :, uses.rows] = self._between(new, uses)
         if not (self.integrals.dry or np.isfinite(total).all()):
             raise not_finite(culprit(step, values.state))
-        own = total[:, first:]
-        return (own + own.T) / 2, total[:, :first]
+        own = total[:, :, first:]
+        return (own + own.swapaxes(1, 2)) / 2, total[:, :, :first]
 
     def _between(self, a: Uses, b: Uses) -> Floats:
         if a.terms is None or b.terms is None:
-            return mixed(a.contributions, b.contributions, np.ones((1, 1)))
+            return mixed(a.contributions, b.contributions, np.ones((1, 1, 1)))
         left, right = (a.terms, a.vectors, a.group), (b.terms, b.vectors, b.group)
         gram = self.integrals.shared((a.group, a.key, b.group, b.key), lambda: self.integrals.moment(*left, *right))
         return mixed(a.contributions, b.contributions, gram)
@@ -173,15 +171,15 @@ def uses_of(step: Step, values: Values, gain: float, first: int) -> Uses:
 
 
 def mixed(left: Contributions, right: Contributions, gram: Floats) -> Floats:
-    """sum over equal weight elements of P gram P'^T, [left rows, right rows]."""
-    total = np.zeros((left.rows, right.rows))
+    """sum over equal weight elements of P gram P'^T, [runs, left rows, right rows]."""
+    total = np.zeros((len(gram), left.rows, right.rows))
     if left.simple and right.simple:
-        picked = gram[np.ix_(left.source, right.source)] * left.coef[:, None] * right.coef
-        total[np.ix_(left.row, right.row)] = picked * (left.element[:, None] == right.element)
+        picked = gram[:, left.source[:, None], right.source] * left.coef[:, None] * right.coef
+        total[:, left.row[:, None], right.row] = picked * (left.element[:, None] == right.element)
         return total
     for k in np.intersect1d(left.element, right.element):
-        p, q = _matrix(left, left.element == k, gram.shape[0]), _matrix(right, right.element == k, gram.shape[1])
-        total += p @ (q @ gram.T).T
+        p, q = _matrix(left, left.element == k, gram.shape[1]), _matrix(right, right.element == k, gram.shape[2])
+        total += np.stack([p @ (q @ g.T).T for g in gram])
     return total
 
 

@@ -73,21 +73,23 @@ def matrices_of(program: Program) -> frozenset[Matrix]:
 class Draw:
     """The Gaussian families so far, shared by the groups; their values live in `groups`.
 
-    A `dry` draw computes nothing, it finds out whether the split is possible.
+    Every seed is a run of its own; several are computed together where there are no scalars.  A `dry` draw computes
+    nothing, it finds out whether the split is possible.
     """
 
     def __init__(
         self, limit: Limit, chosen: Sampler, laws: Laws, split: Split, states: Sequence[State], samples: int,
-        seed: Seed, dry: bool = False, turn: Floats | None = None,
+        seeds: Sequence[Seed], dry: bool = False, turn: Floats | None = None,
     ) -> None:
         self.limit, self.chosen, self.split, self.samples = limit, chosen, split, samples
-        self.integrals = Integrals([s.group.examples for s in states], dry, split.sums)
-        vectors, scalars = seed.spawn(2)
+        self.integrals = Integrals([s.group.examples for s in states], dry, split.sums, samples, len(seeds))
         expected = sum(directions(s.plan, s.group.examples, split, limit.roles) for s in states)
-        self.innovations = Innovations(samples, expected, vectors, turn)
-        sums = Sums(split.sums, self.integrals, samples, self.innovations.of)
+        spawned = [seed.spawn(2) for seed in seeds]
+        self.innovations = [Innovations(samples, expected, vectors, turn) for vectors, _ in spawned]
+        self.draws = [stream.of for stream in self.innovations]
+        sums = Sums(split.sums, self.integrals, samples, self.draws)
         self.groups = [Values(g, s, self.integrals, limit.roles, sums) for g, s in enumerate(states)]
-        self.rng = np.random.default_rng(scalars)
+        self.rng = np.random.default_rng(spawned[0][1])
         self.products: dict[Matrix, Products] = {}
         self.inners = RandomInners(laws, self.integrals, self.rng)
 
@@ -124,11 +126,14 @@ class Draw:
         products = self.products[matrix]
         gain = float(evaluate(self.limit.gains[step.instr.var.name], values.state.env))
         if scalar:
-            return products.draw(step, values, gain, lambda count: self.rng.standard_normal((count, 1)))[..., 0]
+            return products.draw(step, values, gain, [lambda _: self._numbers])[..., 0]
         if integrated:
             return products.integrate(step, values, gain, self.split.of(matrix))
-        assert products.factor is not None
-        return products.draw(step, values, gain, self.innovations.of(products.factor))
+        return products.draw(step, values, gain, self.draws)
+
+    def _numbers(self, count: int) -> Floats:
+        numbers: Floats = self.rng.standard_normal((count, 1))
+        return numbers
 
     def _mean(self, step: Step, values: Values, op: Inner) -> Floats:
         """E of left * right; for known numbers their dot product."""
@@ -151,7 +156,7 @@ class Draw:
             return total / self.samples if dim is not None and dim.wide else total
         right, to = np.unique(plan.elements(step, op.right), return_inverse=True)
         sides = values.vectors(op.left.var, left), values.vectors(op.right.var, right)
-        moments = self.integrals.moment(sides[0], len(left), g, sides[1], len(right), g)
+        (moments,) = self.integrals.moment(sides[0], len(left), g, sides[1], len(right), g)
         every = np.arange(values.state.group.examples)
         paired = moments.reshape(len(left), len(every), len(right), len(every))
         found: Floats = paired[at[:, None], every, to[:, None], every]

@@ -6,11 +6,11 @@ so are their sums; a sum is drawn when it is computed, conditional on the sums o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from tensorprog.evaluate.sampling_factor import Factor, Floats, Ints
+from tensorprog.evaluate.sampling_factor import Draws, Family, Floats, Ints
 from tensorprog.evaluate.sampling_moments import Integrals
 from tensorprog.evaluate.sampling_terms import Class
 
@@ -20,42 +20,34 @@ class Sums:
 
     def __init__(
         self, classes: Collection[Class], integrals: Integrals, samples: int,
-        draws: Callable[[Factor], Callable[[int], Floats]],
+        draws: Sequence[Draws],
     ) -> None:
         self.classes, self.integrals, self.samples, self.draws = classes, integrals, samples, draws
-        self.known: dict[Class, Family] = {}
+        self.known: dict[Class, Sum] = {}
 
     def draw(self, of: Class, group: int, numbers: Ints) -> Floats:
         """The nodes `numbers` of a class in a group, [elements, examples, M]."""
         examples = self.integrals.examples[group]
         if self.integrals.dry:
-            return np.ones((len(numbers), examples, self.samples))
-        family = self.known.setdefault(of, Family(of, self.integrals, self.samples))
+            return np.ones((len(numbers), examples, self.integrals.runs * self.samples))
+        known = self.known.setdefault(of, Sum(of, self.integrals, self.samples))
         rows = self.integrals.nodes(of, group).rows(numbers)
-        return family.draw(group, rows, self.draws(family.factor)).reshape(len(numbers), examples, self.samples)
+        return known.draw(group, rows, self.draws).reshape(len(numbers), examples, -1)
 
 
-class Family:
-    """The sums of one class, and of which rows of which group the innovations are."""
+class Sum:
+    """The sums of one class: which rows of which group were drawn."""
 
     def __init__(self, of: Class, integrals: Integrals, samples: int) -> None:
         self.of, self.integrals = of, integrals
-        self.factor = Factor(samples)
-        self.groups: Ints = np.zeros(0, dtype=np.int64)
-        self.pivots: Ints = np.zeros(0, dtype=np.int64)
+        self.family = Family(samples, integrals.runs)
+        self.known: list[tuple[int, Ints]] = []
 
-    def draw(self, group: int, rows: Ints, draws: Callable[[int], Floats]) -> Floats:
+    def draw(self, group: int, rows: Ints, draws: Sequence[Draws]) -> Floats:
         """[rows, M]"""
         nodes = self.integrals.nodes(self.of, group)
-        values, chosen = self.factor.extend(nodes.covariance(rows, nodes, rows), self._cross(group, rows), draws)
-        self.groups = np.append(self.groups, np.full(len(chosen), group))
-        self.pivots = np.append(self.pivots, rows[chosen])
-        return values + nodes.mean[rows][:, None]
-
-    def _cross(self, group: int, rows: Ints) -> Floats:
-        """The covariance with the pivots."""
-        nodes, cross = self.integrals.nodes(self.of, group), np.zeros((len(rows), len(self.pivots)))
-        for g in np.unique(self.groups).tolist():
-            columns = np.flatnonzero(self.groups == g)
-            cross[:, columns] = nodes.covariance(rows, self.integrals.nodes(self.of, g), self.pivots[columns])
-        return cross
+        own = nodes.covariance(rows, nodes, rows)
+        before = [nodes.covariance(rows, self.integrals.nodes(self.of, g), known) for g, known in self.known]
+        cross = np.concatenate([own[:, :, :0], *before], axis=2)
+        self.known.append((group, rows))
+        return self.family.extend(own, cross, draws) + nodes.mean[rows][:, None]

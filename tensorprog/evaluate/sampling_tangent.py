@@ -59,7 +59,7 @@ def _moments(left: tuple[Values, str, Ints], right: tuple[Values, str, Ints], in
     (values, u, i), (others, v, j) = left, right
     rows, at = np.unique(i, return_inverse=True)
     cols, to = np.unique(j, return_inverse=True)
-    found = integrals.moment(
+    (found,) = integrals.moment(
         values.vectors(u, rows), len(rows), values.group, others.vectors(v, cols), len(cols), others.group
     )
     e, f = integrals.examples[values.group], integrals.examples[others.group]

@@ -75,12 +75,22 @@ class Values:
         return collected(drawn + read(self.parts.get(name, ()), source))
 
     def vectors(self, name: str, source: Ints) -> Terms:
-        """`read`, with known vectors scaled so that the mean over their coordinates is their dot product."""
+        """`read`, with known vectors scaled so that the mean over their coordinates is their dot product.
+
+        They never have as many coordinates as there are draws, so that the two cannot be confused.
+        """
         dim = self.state.plan.program.var(name).dim
         terms = self.read(name, source)
         if dim is None or dim.wide:
             return terms
-        return tuple(b.scaled(np.full((1, 1), math.sqrt(b.coef.shape[2]))) for b in terms)
+        return tuple(self._known(b) for b in terms)
+
+    def _known(self, block: Block) -> Block:
+        size = block.coef.shape[2]
+        if size != self.integrals.draws:
+            return block.scaled(np.full((1, 1), math.sqrt(size)))
+        longer = np.pad(block.coef, ((0, 0), (0, 0), (0, 1))) * math.sqrt(size + 1)
+        return Block(block.shape, block.elem, block.nodes, longer)
 
     def compute(self, step: Step) -> Value:
         """The elements of a step that is no product and no inner product."""

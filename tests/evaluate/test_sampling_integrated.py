@@ -185,10 +185,10 @@ def test_coverage_of_standard_errors(name: str, params: dict[str, str]) -> None:
     assert 0.91 < found < 0.985
 
 
-@pytest.mark.parametrize("pilot", [16, 0])
-def test_coverage_where_only_gates_are_drawn(pilot: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("worth", [1 << 14, 0])
+def test_coverage_where_only_gates_are_drawn(worth: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against a run of a hundred times more draws; with and without directions that a pilot run has found."""
-    monkeypatch.setattr(sampling, "PILOT", pilot)
+    monkeypatch.setattr(sampling, "WORTH_TURNING", worth)
     monkeypatch.setattr(sampling, "FIRST", 64)
     net, x = network("gru"), SEQUENCES[:2, :2]
     right = sampled(net, x, Options(("nngp",), samples=1 << 14, replicates=8, seed=10**6)).nngp
@@ -239,6 +239,7 @@ def test_an_accuracy_must_be_positive() -> None:
 
 def test_effort_grows_by_longer_replicates_and_then_by_more() -> None:
     assert Effort(1024, 8).grown(2.0, False, 1 << 16) == Effort(4096, 8)
+    assert Effort(1024, 8).grown(1.2, False, 1 << 16) == Effort(1024, 13)
     assert Effort(1 << 16, 8).grown(2.0, False, 1 << 16) == Effort(1 << 16, 32)
     assert Effort(64, 8).grown(2.0, True, 1 << 16) == Effort(128, 32)
 
