@@ -185,7 +185,8 @@ def settle(pairs: Pairs, kernels: Sequence[Floats], i: Ints, j: Ints, mirrored: 
         return
     arrays = Interpreted(pairs)
     left, right = (run.examples[0] for run in pairs.selves)
-    context = np.divmod(np.arange(min(CONTEXT, left * right)), right)
+    alone = mirrored and np.array_equal(i, j)  # nothing is larger than what examples have with themselves
+    context = np.divmod(np.arange(0 if alone else min(CONTEXT, left * right)), right)
     step = max(CONTEXT, arrays.side**2)
     for start in range(0, len(i), step):
         rows, cols = i[start : start + step], j[start : start + step]

@@ -16,6 +16,7 @@ import numpy as np
 from tensorprog.ir.expr import Expr, Op, Sym, evaluate, mul, substitute
 from tensorprog.symbolic import orthant
 from tensorprog.symbolic.cubature import cubature
+from tensorprog.symbolic.deviations import Values, interpolated
 from tensorprog.symbolic.kinks import Function
 from tensorprog.symbolic.line import Curve, curve, rule
 from tensorprog.symbolic.nested import line_product, nested
@@ -26,9 +27,10 @@ from tensorprog.symbolic.series import LONG, ORDER, Series, mehler, series
 REACH = 13.0
 FAR_REACH = 30.0  # for functions that grow exponentially
 ACCEPT = 2e-11  # relative error of the series that is good enough
-FLOOR = 1e-14  # the same, relative to the root mean squares
+FLOOR = 4e-14  # the same, relative to the root mean squares
 SETTLED = 1e-8  # relative error from which rules adapted to each function are tried
 RESOLVABLE = 1e-6  # functions with a larger defect oscillate too much for nested rules
+MANY = 96  # laws from which they are interpolated
 WORTH = 8  # entries that the series does not settle for each marginal, from which a long one is made
 GROWING = frozenset(["exp", "sinh", "cosh"])
 
@@ -85,10 +87,26 @@ def one_mean(side: Side, mean: Array, variance: Array, params: Mapping[str, Any]
     if np.any(live):
         reach = reach_of(side.e)
         c = curve_of(side, m[live], s[live], reach, params)
-        at = rule(m[live], s[live], c.breaks, reach, 1.5)
-        value[live], error[live] = at.mean(at.values(c.f))
-        error[live] += c.defect * np.abs(value[live]) + at.rounding(at.values(c.doubt))
+        found = _many(c, m[live], s[live], reach) if np.count_nonzero(live) > MANY and np.ptp(m[live]) == 0 else None
+        value[live], error[live] = _line(c, m[live], s[live], reach) if found is None else found
     return value.reshape(mean.shape), error.reshape(mean.shape)
+
+
+def _line(c: Curve, mean: Array, deviation: Array, reach: float) -> tuple[Array, Array]:
+    at = rule(mean, deviation, c.breaks, reach, 1.5)
+    value, error = at.mean(at.values(c.f))
+    return value, error + c.defect * np.abs(value) + at.rounding(at.values(c.doubt))
+
+
+def _many(c: Curve, mean: Array, deviation: Array, reach: float) -> tuple[Array, Array] | None:
+    """Many laws of one mean from a few; None where that does not converge."""
+
+    def few(some: Array) -> Values:
+        value, error = _line(c, mean[: len(some)], some, reach)
+        return Values(value[None], np.max(np.abs(value), keepdims=True), error)
+
+    found = interpolated(deviation, few)
+    return None if found is None else (found.first(), np.full(len(mean), found.error))
 
 
 @final
@@ -114,10 +132,28 @@ class Pair:
 def two_means(
     left: Side, right: Side, law: Pair, params: Mapping[str, Any], floor: float = FLOOR
 ) -> tuple[Array, Array]:
-    """E f(u) g(v): reduce the marginals, sum the series, redo what it does not resolve.
+    """E f(u) g(v): reduce the marginals, sum the series, redo what it does not resolve; one variable is integrated.
 
     Resolved is what has an error below `floor` times the root mean squares, or a small relative one.
     """
+    equal = _coincide(law)
+    if not np.any(equal):
+        return _of_two(left, right, law, params, floor)
+    value, error = np.empty(law.shape), np.empty(law.shape)
+    product, one = mul(left.e, substitute(right.e, {right.arg: Sym(left.arg)})), law.at(equal)
+    value[equal], error[equal] = one_mean(Side(product, left.arg), one.mean[0], one.variance[0], params)
+    if not np.all(equal):
+        value[~equal], error[~equal] = _of_two(left, right, law.at(~equal), params, floor)
+    return value, error
+
+
+def _coincide(law: Pair) -> Array:
+    """The entries where both variables are the same."""
+    a, b = law.variance
+    return np.broadcast_to((law.mean[0] == law.mean[1]) & (a == b) & (law.c == a), law.shape)
+
+
+def _of_two(left: Side, right: Side, law: Pair, params: Mapping[str, Any], floor: float) -> tuple[Array, Array]:
     reach = max(reach_of(left.e), reach_of(right.e))
     same = _same(left, right, law)
     found = [_curve(side, law, i, reach, params) for i, side in enumerate((left,) if same else (left, right))]

@@ -15,16 +15,14 @@ from typing import final
 import numpy as np
 
 from tensorprog.symbolic import orthant
-from tensorprog.symbolic.line import ROUNDED, Curve, Rule, common, rule
+from tensorprog.symbolic.deviations import Values, interpolated
+from tensorprog.symbolic.line import ROUNDED, Curve, Rule, alike, common, rule
 from tensorprog.symbolic.orthant import EPS, Array
 from tensorprog.symbolic.tiles import cut, tiles
 
 ORDER, LONG = 128, 1024
 CHUNK = 64  # marginals at a time
 MANY = 160  # marginals from which they are interpolated
-NODES = (16, 24, 64)
-SPREAD = 1.0  # in logarithms: deviations within a factor of e^2
-VANISHED = 4e-15
 
 
 @final
@@ -53,28 +51,21 @@ def series(f: Curve, mean: Array, deviation: Array, reach: float, order: int = O
 
 
 def _interpolated(f: Curve, mean: float, deviation: Array, reach: float, order: int) -> Series | None:
-    """The series of many deviations from those of a few: coefficients are smooth in the logarithm of the deviation.
+    """The series of many deviations from those of a few; None where that does not converge."""
 
-    Chebyshev interpolation; what its last coefficients hold enters the error.  None where these do not vanish.
-    """
-    logs = np.log(deviation)
-    middle, half = 0.5 * (logs.max() + logs.min()), 0.5 * np.ptp(logs)
-    if not 0 < half < SPREAD:
-        return None
-    for n in NODES:
-        angles = np.pi * (np.arange(n) + 0.5) / n
-        at = _direct(f, np.full(n, mean), np.exp(middle + half * np.cos(angles)), reach, order)
-        waves = np.cos(np.outer(angles, np.arange(n))) * np.where(np.arange(n) == 0, 1.0, 2.0) / n
-        chebyshev = np.concatenate([at.coefficients, at.norm[None]]) @ waves
-        last = np.abs(chebyshev[:, -3:]).sum(axis=1)
+    def few(some: Array) -> Values:
+        at = _direct(f, np.full(len(some), mean), some, reach, order)
         size = np.sqrt(np.max(at.norm))
-        if last[-1] <= VANISHED * size**2 and np.all(last[:-1] <= VANISHED * size):
-            x = np.arccos(np.clip((logs - middle) / half, -1, 1))
-            values = chebyshev @ np.cos(np.outer(np.arange(n), x))
-            rows, norm = values[:-1], values[-1]
-            rest = np.maximum(norm - (rows**2).sum(axis=0), 0.0) + 8 * EPS * norm
-            return Series(rows, rest, norm, np.full(len(x), np.max(at.error) + np.max(last[:-1])))
-    return None
+        sizes = np.append(np.full(order + 1, size), size**2)
+        return Values(np.concatenate([at.coefficients, at.norm[None]]), sizes, at.error)
+
+    found = interpolated(deviation, few)
+    if found is None:
+        return None
+    functions = found.all()
+    rows, norm = functions[:-1], functions[-1]
+    rest = np.maximum(norm - (rows**2).sum(axis=0), 0.0) + 8 * EPS * norm
+    return Series(rows, rest, norm, np.full(len(norm), found.error))
 
 
 def _direct(f: Curve, mean: Array, deviation: Array, reach: float, order: int) -> Series:
@@ -92,7 +83,7 @@ def _direct(f: Curve, mean: Array, deviation: Array, reach: float, order: int) -
 
 
 def _series(f: Curve, mean: Array, deviation: Array, reach: float, order: int) -> Series:
-    shared = _alike(f, mean, deviation)
+    shared = alike(f, mean, deviation)
     make = common if shared else rule
     at = make(mean, deviation, f.breaks, reach, np.sqrt(ORDER / order))  # panels as short as the waves of h_k
     values = at.values(f.f)
@@ -101,12 +92,6 @@ def _series(f: Curve, mean: Array, deviation: Array, reach: float, order: int) -
     rest = np.maximum(norm - (rows**2).sum(axis=0), 0.0) + 8 * EPS * norm
     rounding = np.sqrt(ROUNDED * at.rounding(at.values(f.doubt) ** 2))
     return Series(rows, rest, norm, f.defect * np.sqrt(norm) + orthant.ratio(norm_error, np.sqrt(norm)) + rounding)
-
-
-def _alike(f: Curve, mean: Array, deviation: Array) -> bool:
-    """Whether the same standardized panels serve all laws: no kink moves from law to law."""
-    near = bool(np.ptp(mean) == 0 and np.max(deviation) < np.exp(2 * SPREAD) * np.min(deviation))
-    return near and all(knot == mean[0] for knot in f.knots)
 
 
 def _shared_moments(at: Rule, weighted: Array, order: int) -> Array:

@@ -181,6 +181,21 @@ def test_laws_that_share_panels_have_the_series_of_each_alone(name: str, mean: f
         assert np.all(np.abs(gap) <= 2e-14 * np.sqrt(alone.norm) + found.error[n] + alone.error)
 
 
+@pytest.mark.parametrize(("f", "g"), [("tanh(u)", "tanh(u)"), ("sigmoid(u)", "abs(u)")])
+def test_many_laws_of_one_variable(tools, f: str, g: str) -> None:
+    """E f(u) g(u) of many variances as of each alone, and bit for bit the same on a part that spans as far."""
+    variances = np.random.default_rng(1).uniform(0.5, 1.5, 200)
+    variances[:2] = 0.5, 1.5
+    pair = tools.pair(f, g, "quadrature")
+    value, error = pair.evaluate(tools.moments(variances, variances, variances), {})
+    for n in range(0, 200, 40):
+        exact = tools.brute_mean(ex.mul(tools.parse(f), tools.parse(g)), 0.0, variances[n])
+        assert abs(value[n] - exact) <= error[n] + 4e-15
+    assert np.all(error < 1e-13)
+    part, _ = pair.evaluate(tools.moments(variances[:150], variances[:150], variances[:150]), {})
+    np.testing.assert_array_equal(part, value[:150])
+
+
 CANCELLING = [(v, rho) for v in (1e-6, 1e-2, 1.0) for rho in (1.0, -1.0)]
 CANCELLING += [(1e-2, 0.5), *(pytest.param(v, 0.5, marks=pytest.mark.slow) for v in (1e-6, 1.0))]
 
