@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -178,6 +179,7 @@ class Network:
         """
         from tensorprog.evaluate import Options, evaluate
 
+        start = time.perf_counter()
         options = Options(want, tier, accuracy, samples, replicates, seed, progress, dtype or "float64", reductions)
         check_options(options)
         left, right = self._bind(x1, x2)
@@ -185,7 +187,8 @@ class Network:
         check_memory(rows[0].total * rows[1].total, len(want))
         kernels = evaluate(self._derivations(output), left, right, options)
         check_finite(kernels, self.output(output))
-        return kernels.shaped(rows[0].shape + rows[1].shape, dtype or type_of(x1, x2))
+        shaped = kernels.shaped(rows[0].shape + rows[1].shape, dtype or type_of(x1, x2))
+        return replace(shaped, seconds=time.perf_counter() - start)
 
     def kernel_gradients(
         self,
@@ -487,6 +490,7 @@ class Network:
         seconds: float = STUDY_SECONDS,
         accuracy: float | None = None,
         against: Network | Mapping[str, Any] | None = None,
+        seed: int = 0,
     ) -> Validation:
         """The limit beside simulations: deviations at several widths, their slope, the law of the outputs, a verdict.
 
@@ -495,7 +499,7 @@ class Network:
         value of an output that is a number in the limit; of several outputs without a choice all together, with their
         covariances across examples and their joint law.  `against` is another limit to compare the simulations with:
         that of another network, or arrays {"nngp": K, "ntk": K} of one's own, in the shape of those of `kernels`.
-        A limit that is right is called wrong with a probability of at most 0.001.
+        A limit that is right is called wrong with a probability of at most 0.001; another `seed` draws other networks.
         """
         from tensorprog.limit.gaussian import is_gaussian
         from tensorprog.validation import affordable_widths, study
@@ -518,7 +522,7 @@ class Network:
         hint = "" if against is None or limit.verdict.holds else f"{limit.verdict.reason}; {INDEPENDENT}"
         outputs = self.program.outputs if net is not self else (self.output(output),)
         return study(net.program, name, data, limits, widths, seeds, progress, gaussian=is_gaussian(limit), hint=hint,
-                     rows=row_names(self.program, outputs, data))
+                     rows=row_names(self.program, outputs, data), seed=seed)
 
     def _studied(self, output: str | None) -> tuple[Network, str]:
         """The network and the output that a study is of: the one chosen, or all of several as one family.

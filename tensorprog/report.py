@@ -106,6 +106,12 @@ class Derivation:
         """The recursion as LaTeX."""
         return self.format("latex")
 
+    def _repr_html_(self) -> str:
+        """Formulas in MathML, which browsers show without any script."""
+        from tensorprog.derivation import compose, derive, html_fragment
+
+        return html_fragment(compose(derive(self.limit)))
+
     def _repr_markdown_(self) -> str:
         return self.format("markdown")
 

@@ -32,6 +32,8 @@ Floats = NDArray[np.float64]
 Progress = Callable[[str, float], None]
 
 LEAST_SEEDS, MOST_SEEDS = 8, 128
+WIDTH, STUDY = 10_000, 1_000_000
+"""The seeds of a width, and of a study, are so far apart."""
 SEEDS_AT_ONCE = 16
 """Seeds that threads share between two reports of progress."""
 
@@ -69,13 +71,15 @@ def study(
     gaussian: bool = False,
     hint: str = "",
     rows: Sequence[str] = (),
+    seed: int = 0,
 ) -> Validation:
     """Compares limits, {"nngp": (kernel, standard error), "ntk": ..., "value": ...}, with draws at every width.
 
     Kernels are [rows, rows], values [rows].  `gaussian` says that the limit of the outputs is, so that their law is
     compared with N(0, nngp), too.  The probability of calling a right limit wrong, LEVEL, is shared by all tests.
     Where the program has no gradient at finite width (step functions) the tangent kernel is left out, and the result
-    says so; `hint` is what to say when the limit disagrees; `rows` are the names of the rows.
+    says so; `hint` is what to say when the limit disagrees; `rows` are the names of the rows.  Studies of different
+    `seed` have independent networks.
     """
     tell = progress or (lambda message, fraction: None)
     want = tuple(limits)
@@ -86,7 +90,7 @@ def study(
         except TensorProgError as error:
             failure = error.diagnostics[0].message
             want = tuple(w for w in want if w != "ntk")
-    draws = _draws(program, output, data, widths, seeds, want, tell)
+    draws = _draws(program, output, data, widths, seeds, want, seed * STUDY, tell)
     gaussian = gaussian and "nngp" in want and bool(readout_weights(program, output))
     level = LEVEL / max(1, len(want) + gaussian)
     found = {kind: convergence(limits[kind][0], {w: [d.quantity(kind) for d in ds] for w, ds in draws.items()},
@@ -98,7 +102,7 @@ def study(
 
 def _draws(
     program: Program, output: str, data: Dataset, widths: Sequence[int], seeds: int, want: tuple[str, ...],
-    tell: Progress,
+    first: int, tell: Progress,
 ) -> dict[int, list[Draw]]:
     """Independent seeds at every width; the time of a draw grows like the square of the width."""
     total = sum(w**2 for w in widths) * seeds
@@ -108,7 +112,7 @@ def _draws(
         draws[width] = []
         for start in range(0, seeds, SEEDS_AT_ONCE):
             tell(f"simulating width {width}", done / total)
-            chosen = [seed + 10_000 * k for seed in range(start, min(seeds, start + SEEDS_AT_ONCE))]
+            chosen = [first + WIDTH * k + seed for seed in range(start, min(seeds, start + SEEDS_AT_ONCE))]
             draws[width] += parallel(partial(draw, program, output, data, width, want=want), chosen)
             done += len(chosen) * width**2
     tell("simulated", 1.0)

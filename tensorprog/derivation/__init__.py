@@ -2,6 +2,6 @@
 
 from tensorprog.derivation.compose import compose
 from tensorprog.derivation.derive import Derivation, derive
-from tensorprog.derivation.publish import FORMATS, FORMULAS, html_parts
+from tensorprog.derivation.publish import FORMATS, FORMULAS, html_fragment, html_parts
 
-__all__ = ["FORMATS", "FORMULAS", "Derivation", "compose", "derive", "html_parts"]
+__all__ = ["FORMATS", "FORMULAS", "Derivation", "compose", "derive", "html_fragment", "html_parts"]

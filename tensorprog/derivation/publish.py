@@ -15,8 +15,10 @@ from tensorprog.derivation.text import Text
 WIDTH = 100
 FORMULAS = """
 table.formulas { border-collapse: collapse; margin: 1rem 0 1rem 1.5rem; display: block; overflow: auto hidden; }
+table.formulas tbody tr:nth-child(n) { background: none; }
 table.formulas td { padding: 0.35rem 0.3rem; vertical-align: baseline; }
-table.formulas td.left { text-align: right; white-space: nowrap; }
+table.formulas tr:nth-child(n) td { text-align: left; }
+table.formulas tr:nth-child(n) td.left { text-align: right; white-space: nowrap; }
 table.formulas td.remark { color: #666; padding-left: 2rem; white-space: nowrap; }
 math { font-size: 1.1em; font-family: "Latin Modern Math", "STIX Two Math", "Cambria Math", math; }
 """
@@ -138,6 +140,12 @@ def html(page: Page) -> str:
     head = f'<meta charset="utf-8"/>\n<title>{escape(page.title)}</title>\n<style>{STYLE}</style>'
     whole = f"<h1>{escape(page.title)}</h1>\n{html_parts(page)}"
     return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{whole}\n</body>\n</html>\n'
+
+
+def html_fragment(page: Page) -> str:
+    """The page to be shown in a notebook."""
+    inside = f"<h1>{escape(page.title)}</h1>\n{html_parts(page)}"
+    return f'<style>{FORMULAS}</style>\n<div class="derivation">\n{inside}\n</div>'
 
 
 def html_parts(page: Page) -> str:

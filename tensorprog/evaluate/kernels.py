@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, final
@@ -53,13 +54,23 @@ class Report:
 @final
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """NNGP and NTK, [examples * outputs, examples' * outputs'], with standard errors where they were sampled."""
+    """NNGP and NTK, [examples * outputs, examples' * outputs'], with standard errors where they were sampled.
+
+    `seconds` is the time of the call that made them, for `net.kernels`.
+    """
 
     nngp: Floats | None
     ntk: Floats | None
     nngp_se: Floats | None = None
     ntk_se: Floats | None = None
     report: Report = field(default=Report(()))
+    seconds: float = math.nan
+
+    def _repr_html_(self) -> str:
+        """Heat maps and how the kernels were computed, in a notebook."""
+        from tensorprog.reporting import kernels_fragment
+
+        return kernels_fragment(self)
 
     def shaped(self, shape: tuple[int, ...], dtype: str) -> Kernels:
         """All arrays in another shape and type."""

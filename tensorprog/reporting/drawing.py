@@ -23,6 +23,8 @@ NAMED = 12
 """Kernels of at most so many rows have their rows named."""
 SHOWN = 200
 """Rows of a heat map at most."""
+BINS_BY_ROOT, MOST_BINS = 3, 32
+"""Bins of a histogram over 8 standard deviations: by the root of the number of networks, and at most."""
 CURVES = 4
 """Examples of each kind whose outputs are drawn over time."""
 BLUE, ORANGE, GREEN, GREY = "#2b6cb0", "#dd6b20", "#2f855a", "0.45"
@@ -68,8 +70,10 @@ def convergence(ax: Any, found: Validation) -> None:
             ax.plot(widths, centre[1] * (widths / centre[0]) ** study.slope, color=colour, linewidth=1)
             ax.plot(widths, deviation[0] * np.sqrt(widths[0] / widths), color=GREY, linestyle=":", linewidth=1)
     ax.plot([], [], color=GREY, linestyle=":", label="width^(-1/2)")
+    ticks = sorted({w for study in found.found.values() for w in study.widths})
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
+    ax.set_xticks(ticks, [str(w) for w in ticks])
     ax.set_xlabel("width")
     ax.set_ylabel("relative deviation of one network")
     ax.legend()
@@ -77,8 +81,8 @@ def convergence(ax: Any, found: Validation) -> None:
 
 def histogram(ax: Any, law: Law, row: int, deviation: float, name: str) -> None:
     """One output over all networks at the smallest and the largest width, and the density of the limit."""
-    edges = np.linspace(-4, 4, 25) * deviation
     first, last = law.outputs[0][:, row], law.outputs[-1][:, row]
+    edges = np.linspace(-4, 4, min(MOST_BINS, BINS_BY_ROOT * math.isqrt(len(last))) + 1) * deviation
     ax.hist(last, edges, density=True, color=BLUE, alpha=0.5, label=f"width {law.widths[-1]}")
     if len(law.widths) > 1:
         ax.hist(first, edges, density=True, histtype="step", color=GREY, label=f"width {law.widths[0]}")
@@ -97,7 +101,9 @@ def scatter(ax: Any, law: Law, a: int, b: int, rows: Sequence[str]) -> None:
     ellipse = vectors @ (np.sqrt(np.maximum(values, 0.0))[:, None] * np.stack([np.cos(turn), np.sin(turn)]))
     for radius in (1, 2):
         ax.plot(radius * ellipse[0], radius * ellipse[1], color=ORANGE, linewidth=1)
-    ax.set_title(f"outputs {rows[a]} and {rows[b]}, width {law.widths[-1]}")
+    ax.set_title(f"{len(law.outputs[-1])} networks of width {law.widths[-1]}")
+    ax.set_xlabel(f"output {rows[a]}")
+    ax.set_ylabel(f"output {rows[b]}")
 
 
 def trained_outputs(axes: Any, training: Training) -> None:
@@ -111,8 +117,7 @@ def trained_outputs(axes: Any, training: Training) -> None:
         axes.plot(times, training.infinite[:, row], "--", color=color, label="infinite width" if k == 0 else None)
         if row < training.train:
             axes.plot(times[-1], training.targets[row], "o", color=color)
-    axes.set_xscale("symlog", linthresh=training.schedule.step)
-    axes.set_xlabel("time")
+    _time_axis(axes, training)
     axes.set_ylabel("outputs (dots: targets)")
     axes.legend()
 
@@ -125,7 +130,13 @@ def movement(axes: Any, training: Training) -> None:
     axes.plot(times, moved.velocity, label="velocity of the kernel")
     axes.plot(times, moved.alignment, label="alignment with the targets")
     axes.plot(times, moved.label_alignment, label="label-gradient alignment")
-    axes.set_xscale("symlog", linthresh=training.schedule.step)
     axes.set_yscale("log")
-    axes.set_xlabel("time")
+    _time_axis(axes, training)
     axes.legend()
+
+
+def _time_axis(axes: Any, training: Training) -> None:
+    """Logarithmic but for the part before the power of ten below the first step, so that ticks stay apart."""
+    axes.set_xscale("symlog", linthresh=10.0 ** math.floor(math.log10(training.schedule.step)))
+    axes.set_xlim(left=0)
+    axes.set_xlabel("time")

@@ -1,6 +1,7 @@
 """The figures of a study, as SVG text.
 
     kernels      limit | mean of the widest networks | their difference
+    heat_maps    kernels beside each other
     values       the same for outputs that are numbers in the limit
     convergence  deviation of one network against the width, with the fitted line
     training     outputs over time beside both predictions, and the movement of the kernel
@@ -10,7 +11,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,15 @@ def kernels(name: str, study: Convergence, rows: Sequence[str]) -> str:
         gap = mean - limit
         bound = float(np.max(np.abs(gap))) or 1.0
         heat_map(figure, axes[2], "simulation - limit", gap, ("RdBu_r", -bound, bound), rows)
+        return text()
+
+
+def heat_maps(kernels: Mapping[str, Floats]) -> str:
+    """Kernels [rows, rows'] by their names, each in a scale of its own."""
+    with _drawing(3.4 * len(kernels), 3.0) as (figure, text):
+        for ax, (name, kernel) in zip(figure.subplots(1, len(kernels), squeeze=False)[0], kernels.items(), strict=True):
+            shown = np.asarray(kernel[:SHOWN, :SHOWN], np.float64)
+            heat_map(figure, ax, name, shown, ("viridis", *span(shown)))
         return text()
 
 

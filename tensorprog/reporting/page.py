@@ -31,9 +31,12 @@ STYLE = """
 .study table.numbers { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 0.6rem 0; }
 .study table.numbers th, .study table.numbers td { padding: 0.15rem 0.9rem 0.15rem 0; text-align: right; }
 .study table.numbers th { border-bottom: 1px solid #cbd5e0; font-weight: 600; }
-.study img { max-width: 100%; height: auto; display: block; margin: 0.8rem 0; }
+.study table.numbers td { white-space: nowrap; }
+.study .wide { overflow-x: auto; margin: 0.8rem 0; }
+.study img { max-width: 100%; min-width: 34rem; height: auto; display: block; }
 .study dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.1rem 1rem; }
 .study dd { margin: 0; }
+@media (max-width: 40rem) { .study dl { display: block; } .study dt { font-weight: 600; } }
 """
 
 
@@ -62,15 +65,15 @@ def fragment(found: Validation) -> str:
 
 def study(found: Validation) -> list[str]:
     """Sections with the figures and numbers of a study."""
-    sections = ["<h2>Convergence</h2>", _image(figures.convergence(found), "deviation against width, log-log")]
+    sections = ["<h2>Convergence</h2>", image(figures.convergence(found), "deviation against width, log-log")]
     for kind, one in found.found.items():
         name = NAMES[kind]
         drawn = figures.kernels(name, one, found.rows) if one.limit.ndim == 2 else figures.values(name, one)
-        sections += [f"<h2>{name}: {one.verdict}</h2>", f"<p>{escape(one.reason)}</p>",
-                     _image(drawn, f"{name}: limit, simulation, difference"), _deviations(one)]
+        sections += [f"<h2>{name}: {one.verdict}</h2>", f"<p>{_words(one.reason)}</p>",
+                     image(drawn, f"{name}: limit, simulation, difference"), _deviations(one)]
     if found.law is not None:
-        sections += [f"<h2>Law of the outputs: {found.law.verdict}</h2>", f"<p>{escape(found.law.reason)}</p>",
-                     _image(figures.outputs(found.law, found.rows), "histograms of outputs beside the limit"),
+        sections += [f"<h2>Law of the outputs: {found.law.verdict}</h2>", f"<p>{_words(found.law.reason)}</p>",
+                     image(figures.outputs(found.law, found.rows), "histograms of outputs beside the limit"),
                      _law(found.law)]
     if found.failure:
         sections.append(f"<p>NTK not simulated: {escape(found.failure)}</p>")
@@ -83,8 +86,13 @@ def study(found: Validation) -> list[str]:
 def _verdict(found: Validation) -> str:
     hint = f"<br/>{escape(found.hint)}" if found.hint and found.verdict == "disagrees" else ""
     colour = COLOURS[found.verdict]
-    words = escape(found.words).replace(found.verdict, f'<b style="color: {colour}">{found.verdict}</b>', 1)
+    words = _words(found.words).replace(found.verdict, f'<b style="color: {colour}">{found.verdict}</b>', 1)
     return f'<div class="verdict" style="border-color: {colour}">{words}{hint}</div>'
+
+
+def _words(text: str) -> str:
+    """What is said on a terminal, in the signs of a page."""
+    return escape(text).replace("+-", "\N{PLUS-MINUS SIGN}")
 
 
 def _facts(facts: Mapping[str, str]) -> str:
@@ -96,23 +104,24 @@ def _highlighted(source: str) -> str:
     return re.sub(r"#[^\n]*", lambda m: f"<i>{m[0]}</i>", escape(source, quote=False))
 
 
-def _image(svg: str, description: str) -> str:
+def image(svg: str, description: str) -> str:
+    """A figure inside of the page."""
     data = base64.b64encode(svg.encode()).decode()
-    return f'<img alt="{escape(description)}" src="data:image/svg+xml;base64,{data}"/>'
+    return f'<div class="wide"><img alt="{escape(description)}" src="data:image/svg+xml;base64,{data}"/></div>'
 
 
 def _deviations(c: Convergence) -> str:
     rows = [(str(w), str(s), f"{d:.3e}", f"{low:.2e} to {high:.2e}")
             for w, s, d, (low, high) in zip(c.widths, c.seeds, c.deviation, c.interval, strict=True)]
-    table = _table(("width", "networks", "deviation of one", "95% interval"), rows)
+    numbers = table(("width", "networks", "deviation of one", "95% interval"), rows)
     leading = f"bias ({c.bias.size}) / width, variance ({c.variance.size}) / width"
-    return f"{table}\n<p>Slope {c.slope:.3f} ± {c.slope_error:.3f}. Leading terms, relative: {escape(leading)}.</p>"
+    return f"{numbers}\n<p>Slope {c.slope:.3f} ± {c.slope_error:.3f}. Leading terms, relative: {_words(leading)}.</p>"
 
 
 def _law(law: Law) -> str:
     rows = [(str(w), str(len(f)), f"{k.value:+.3f} ± {k.error:.3f}", f"{e:.3f}")
             for w, f, k, e in zip(law.widths, law.outputs, law.kurtosis, law.energy, strict=True)]
-    return _table(("width", "networks", "excess kurtosis", "p of the energy test"), rows)
+    return table(("width", "networks", "excess kurtosis", "p of the energy test"), rows)
 
 
 def _training(found: Training) -> list[str]:
@@ -122,10 +131,12 @@ def _training(found: Training) -> list[str]:
              f"{off['infinite']:.2g} (rms over rows), that of the linearized network by {off['linearized']:.2g}; "
              f"the kernel moved by {found.movement.change[-1]:.1%}.")
     return ["<h2>Training</h2>", f"<p>{escape(words)}</p>",
-            _image(figures.training(found), "outputs over time beside predictions, movement of the kernel")]
+            image(figures.training(found), "outputs over time beside predictions, movement of the kernel")]
 
 
-def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Numbers under heads."""
     head = "".join(f"<th>{escape(h)}</th>" for h in heads)
     lines = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
-    return f'<table class="numbers"><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>'
+    inside = f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody>"
+    return f'<div class="wide"><table class="numbers">{inside}</table></div>'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -45,10 +46,10 @@ class Writer:
         return "\n".join([*head, "    h = U @ x", *("    " + line for line in self.lines + tail)]) + "\n"
 
 
-def layer(draw, w: Writer, activations) -> None:
+def layer(choose: Callable, w: Writer, activations: Sequence[str]) -> None:
     """One step: a layer, a residual branch, a gate, a matrix used again, or a matrix and its transpose."""
-    f, g = draw(st.sampled_from(activations)), draw(st.sampled_from(activations))
-    kind = draw(st.sampled_from(["dense", "residual", "gate", "again", "transpose"]))
+    f, g = choose(activations), choose(activations)
+    kind = choose(["dense", "residual", "gate", "again", "transpose"])
     if kind == "dense":
         bias = w.fresh("b", "[n] ~ N(0, 0.1)")
         w.let(f"{w.matrix()} @ {f}(h) + {bias}")
@@ -58,20 +59,25 @@ def layer(draw, w: Writer, activations) -> None:
         a, b = w.matrix(), w.matrix()
         w.let(f"({a} @ {f}(h)) * {g}({b} @ {f}(h))")
     elif kind == "again":
-        a = draw(st.sampled_from(w.square)) if w.square else w.matrix()
+        a = choose(w.square) if w.square else w.matrix()
         w.let(f"{a} @ {f}({a} @ {g}(h))")
     else:
-        a = draw(st.sampled_from(w.square)) if w.square else w.matrix()
+        a = choose(w.square) if w.square else w.matrix()
         w.let(f"{a}.T @ {f}({a} @ {g}(h)) / 2 + h / 2")
+
+
+def written(choose: Callable, activations: Sequence[str] = ACTIVATIONS, most: int = 3) -> str:
+    """A program; `choose` takes one of several things."""
+    w = Writer()
+    for _ in range(choose(range(1, most + 1))):
+        layer(choose, w, activations)
+    w.let(f"{choose(activations)}(h)")
+    return w.text()
 
 
 @st.composite
 def programs(draw, activations=ACTIVATIONS, most: int = 3) -> str:
-    w = Writer()
-    for _ in range(draw(st.integers(1, most))):
-        layer(draw, w, activations)
-    w.let(f"{draw(st.sampled_from(activations))}(h)")
-    return w.text()
+    return written(lambda options: draw(st.sampled_from(options)), activations, most)
 
 
 def agrees(net: Network) -> None:

@@ -32,7 +32,7 @@ def test_page_of_an_mlp(tmp_path):
     root, figures = parsed(path.read_text(encoding="utf-8"))
     words = " ".join("".join(root.itertext()).split())
     assert [f.tag for f in figures] == [SVG] * 5  # convergence, NNGP, NTK, law, training
-    assert found.words in words and "weight W: [n, d] ~ N(0, sw^2 / d)" in words
+    assert found.words.replace("+-", "±") in words and "weight W: [n, d] ~ N(0, sw^2 / d)" in words
     assert "8 of width 16, 8 of width 32" in words and "the kernel moved by" in words
     assert any(m.tag == "math" for m in root.iter())
     assert all(re.fullmatch(r"#\w*", r.get("href", "#")) for r in root.iter())  # nothing from elsewhere
@@ -62,3 +62,25 @@ def test_the_command_writes_a_page_with_training(capsys, tmp_path):
     assert "verdict" in capsys.readouterr().out
     assert "<h2>Training</h2>" in path.read_text(encoding="utf-8")
     assert run(arguments) == 2 and "--report" in capsys.readouterr().err
+
+
+def test_kernels_in_a_notebook():
+    net = tensorprog.load(EXAMPLES / "tied.tp")
+    for dtype, options in (("float32", {}), ("float64", {"tier": "sampling", "samples": 64})):
+        found = net.kernels(X.astype(dtype), **options)
+        root, figures = parsed(f"<div>{found._repr_html_()}</div>")
+        words = " ".join("".join(root.itertext()).split())
+        assert len(figures) == 1 and f"4 × 4{dtype}" in words and f"computed in {found.seconds:.3g} s" in words
+        error = "not sampled" if found.ntk_se is None else f"at most {found.ntk_se.max():.2g}"
+        assert words.count(error) == (2 if found.ntk_se is None else 1)
+        assert all(tier in words for tier in {row.tier for row in found.report.rows})
+    batch = tensorprog.load(EXAMPLES / "batchnorm.tp").kernels(np.random.default_rng(0).standard_normal((2, 3, 4)))
+    assert "2 × 3 × 2 × 3" in batch._repr_html_()
+    assert tensorprog.load(EXAMPLES / "mlp.tp").kernels(X, X[:2], want=("ntk",))._repr_html_().count("4 × 2") == 1
+
+
+def test_formulas_in_a_notebook_need_no_script():
+    shown = tensorprog.load(EXAMPLES / "tied.tp").derive()._repr_html_()
+    root = ET.fromstring(f"<div>{shown}</div>")
+    assert sum(m.tag == "math" for m in root.iter()) > 20
+    assert not {m.tag for m in root.iter()} & {"script", "link", "img"} and "://" not in shown
