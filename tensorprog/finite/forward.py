@@ -7,7 +7,8 @@ wavefront are contiguous and an index map is a sparse matrix acting on the first
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
@@ -81,13 +82,21 @@ def begin(program: Program, network: Network, group: Group, keep: Collection[str
 def advance(state: State, keep: Collection[str], computed: Collection[str]) -> None:
     """Computes the families `computed`; what is read the last time there is freed unless it is in `keep`."""
     steps = tuple(step for step in state.plan.steps if step.instr.var.name in computed)
+    fresh = state.plan.kept("fresh", lambda: _fresh(state.plan.program))
     for step, dying in zip(steps, last_uses(steps, keep), strict=True):
-        state.store(step, compute(step, state))
+        state.store(step, compute(step, state, fresh.intersection(dying)))
         for name in dying:
             state.values.pop(name, None)
     for name in computed:
         if name in keep:
             state.value(name)
+
+
+def _fresh(program: Program) -> frozenset[str]:
+    """Families of which no other is a view: products with a weight that one operation reads, and once."""
+    reads = Counter(name for instr in program.instrs for name in operands(instr.op))
+    return frozenset(i.var.name for i in program.instrs
+                     if isinstance(i.op, MatMul) and i.op.operand is not None and reads[i.var.name] == 1)
 
 
 def needed(program: Program, keep: Collection[str]) -> Program:
@@ -158,8 +167,8 @@ class State:
 # ---------------------------------------------------------------- operations
 
 
-def compute(step: Step, state: State) -> Array:
-    """The elements of one step."""
+def compute(step: Step, state: State, spent: Collection[str] = ()) -> Array:
+    """The elements of one step, perhaps in the memory of families of which it is the last to read (`spent`)."""
     match step.instr.op:
         case Data(input=name):
             value = np.asarray(state.group.inputs[name], dtype=state.network.dtype)
@@ -167,9 +176,9 @@ def compute(step: Step, state: State) -> Array:
         case MatMul():
             return _matmul(step.instr.op, step, state)
         case Linear(terms=terms):
-            return _linear(terms, step, state)
+            return _linear(terms, step, state, spent)
         case Pointwise():
-            return _pointwise(step.instr.op, step, state)
+            return _pointwise(step.instr.op, step, state, spent)
         case MaxOver():
             return _max_over(step.instr.op, step, state)
         case Inner():
@@ -220,7 +229,7 @@ def _copies(op: MatMul, step: Step, state: State, weight: Array) -> Array:
     return np.broadcast_to(sums[:, None], (len(sums), state.group.examples, *sums.shape[1:]))
 
 
-def _linear(terms: tuple[Term, ...], step: Step, state: State) -> Array:
+def _linear(terms: tuple[Term, ...], step: Step, state: State, spent: Collection[str]) -> Array:
     """The sum of the terms; a view of an operand where it is one."""
     parts = (_term(term, step, state) for term in terms)
     first = next(parts, None)
@@ -229,7 +238,7 @@ def _linear(terms: tuple[Term, ...], step: Step, state: State) -> Array:
     second = next(parts, None)
     if second is None:
         return first
-    result = first + second
+    result = np.add(first, second, out=_room([(terms[0].operand, first)], first.shape, state, spent))
     for part in parts:
         result += part
     return result
@@ -249,6 +258,16 @@ def _term(term: Term, step: Step, state: State) -> Array:
     scaled = scale if operand is None else scale * operand[table.source]
     sums = mix(table.target, np.arange(len(table)), np.ones(len(table)), size, scaled)
     return sums if dim is None else np.broadcast_to(sums[:, :, None], (*sums.shape, integer(dim.size, state.env)))
+
+
+def _room(
+    reads: Iterable[tuple[str | None, Array]], shape: tuple[int, ...], state: State, spent: Collection[str]
+) -> Array | None:
+    """A value that was read from one of the families `spent`, the whole of it as it stands, to be written over."""
+    for name, value in reads:
+        if name is not None and name in spent and value.shape == shape and value.strides == state.values[name].strides:
+            return value
+    return None
 
 
 def _mixing(term: Term, step: Step, state: State, operand: Array) -> Callable[[Array], Array]:
@@ -282,7 +301,7 @@ def _scaled_sum(result: Array, table: Table, scale: Array, operand: Array) -> Ar
     return result
 
 
-def _pointwise(op: Pointwise, step: Step, state: State) -> Array:
+def _pointwise(op: Pointwise, step: Step, state: State, spent: Collection[str]) -> Array:
     def found() -> tuple[list[Callable[[Array], Array]], dict[str, Ints]]:
         index = state.plan.index(step).items()
         return ([taking(state.plan.elements(step, read)) for read in op.args],
@@ -290,7 +309,10 @@ def _pointwise(op: Pointwise, step: Step, state: State) -> Array:
 
     takes, index = state.plan.kept(("reads", id(step)), found)
     values = [taken(state.value(read.var)) for taken, read in zip(takes, op.args, strict=True)]
-    result = np.empty(state.shape(len(step.elements), step.instr.var.dim), dtype=state.network.dtype)
+    shape = state.shape(len(step.elements), step.instr.var.dim)
+    result = _room(((read.var, value) for read, value in zip(op.args, values, strict=True)), shape, state, spent)
+    if result is None:
+        result = np.empty(shape, dtype=state.network.dtype)
     for part in _parts(result):
         env = dict(state.env)
         for name, numbers in index.items():
