@@ -20,8 +20,8 @@ from tensorprog.evaluate.sampling_inners import Laws, Rows, covariance, is_fresh
 from tensorprog.evaluate.sampling_moments import Integrals
 from tensorprog.evaluate.sampling_products import Contributions, mixed, uses_of
 from tensorprog.evaluate.sampling_values import Values
-from tensorprog.finite.forward import State
 from tensorprog.finite.products import take
+from tensorprog.finite.state import State
 from tensorprog.ir.expr import evaluate
 from tensorprog.ir.program import Inner, Linear, MatMul, Term
 from tensorprog.ir.schedule import Step

@@ -19,9 +19,9 @@ from tensorprog.evaluate.sampling_program import Sampler, sampler
 from tensorprog.evaluate.sampling_run import Draw, Split, directions, matrices_of
 from tensorprog.evaluate.sampling_tangent import tangent
 from tensorprog.evaluate.sampling_terms import Joined, Matrix, NotIntegrable
-from tensorprog.finite.forward import Group, State
 from tensorprog.finite.gram import gradient_gram
 from tensorprog.finite.plan import Plan
+from tensorprog.finite.state import Group, State
 from tensorprog.finite.threads import workers
 from tensorprog.finite.weights import Network
 from tensorprog.ir.expr import evaluate

@@ -21,7 +21,8 @@ from tensorprog.evaluate.sampling_moments import Integrals
 from tensorprog.evaluate.sampling_nodes import Part, Rows, as_terms
 from tensorprog.evaluate.sampling_terms import Class, Matrix, Terms
 from tensorprog.evaluate.sampling_values import Values
-from tensorprog.finite.forward import State, weight_elements
+from tensorprog.finite.forward import weight_elements
+from tensorprog.finite.state import State
 from tensorprog.ir.program import Instr, MatMul
 from tensorprog.ir.schedule import Step
 from tensorprog.ir.tables import coefficients

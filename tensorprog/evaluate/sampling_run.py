@@ -16,9 +16,9 @@ from tensorprog.evaluate.sampling_program import Sampler, leaf_of
 from tensorprog.evaluate.sampling_sums import Sums
 from tensorprog.evaluate.sampling_terms import Class, Matrix, NotIntegrable, classes_of
 from tensorprog.evaluate.sampling_values import Value, Values
-from tensorprog.finite.forward import State
 from tensorprog.finite.plan import Plan
 from tensorprog.finite.products import take
+from tensorprog.finite.state import State
 from tensorprog.ir.expr import evaluate
 from tensorprog.ir.program import Inner, Linear, MatMul, Program, operands
 from tensorprog.ir.schedule import Step

@@ -30,8 +30,9 @@ from tensorprog.evaluate.sampling_terms import (
     read,
     sampled,
 )
-from tensorprog.finite.forward import State, compute, scales
+from tensorprog.finite.forward import compute, scales
 from tensorprog.finite.products import take
+from tensorprog.finite.state import State
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import Expr, Op, Sym
 from tensorprog.ir.program import Linear, MaxOver, Pointwise, operands

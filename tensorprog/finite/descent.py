@@ -14,7 +14,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorprog.finite.forward import Group, State, run
+from tensorprog.finite.forward import run
+from tensorprog.finite.state import Group, State
 from tensorprog.finite.uses import Entries, entries_of
 from tensorprog.finite.weights import Array, Network
 from tensorprog.ir.expr import evaluate

@@ -9,21 +9,21 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, final
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from tensorprog.errors import fail
 from tensorprog.finite.dense import inner_products, rectangle, weighted_sums
-from tensorprog.finite.plan import Plan, plan
+from tensorprog.finite.plan import plan
 from tensorprog.finite.products import Pairs, grouped, mix, mixing, products, take, taking
+from tensorprog.finite.state import Group, State
 from tensorprog.finite.weights import Array, Network
 from tensorprog.ir.expr import evaluate, integer, symbols
 from tensorprog.ir.program import (
     Data,
-    Dim,
     Inner,
     Linear,
     MatMul,
@@ -34,26 +34,10 @@ from tensorprog.ir.program import (
     operands,
 )
 from tensorprog.ir.schedule import Step
-from tensorprog.ir.tables import Ints, Table, coefficients, count, flat_index, shape
+from tensorprog.ir.tables import Ints, Table, coefficients, flat_index, shape
 
 PART = 1 << 16
 """Numbers of a family that a function is applied to at once: what it computes in between stays in the cache."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Examples of equal sizes.  `inputs[name]` is [examples, elements, dim], or [examples, elements] for numbers."""
-
-    sizes: Mapping[str, int]
-    inputs: Mapping[str, Array]
-
-    @property
-    def examples(self) -> int:
-        """The number of examples."""
-        for values in self.inputs.values():
-            return len(values)
-        return 1
 
 
 def forward(program: Program, network: Network, group: Group, keep: Collection[str] | None = None) -> dict[str, Array]:
@@ -120,48 +104,6 @@ def last_uses(steps: tuple[Step, ...], keep: Collection[str]) -> list[list[str]]
         if name not in keep:
             dying[k].append(name)
     return dying
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class State:
-    """A run: its plan, its weights, its examples and the families computed so far.
-
-    Runs side by side may share the transposes of weights (`turned`).
-    """
-
-    plan: Plan
-    network: Network
-    group: Group
-    values: dict[str, Array] = field(default_factory=dict)
-    turned: dict[str, Array] | None = None
-
-    @property
-    def env(self) -> Mapping[str, Any]:
-        """The sizes of this group and the widths."""
-        return self.plan.env
-
-    def zeros(self, elements: int, dim: Dim | None) -> Array:
-        """That many elements of a family of this dimension, zero."""
-        return np.zeros(self.shape(elements, dim), dtype=self.network.dtype)
-
-    def shape(self, elements: int, dim: Dim | None) -> tuple[int, ...]:
-        """The shape of so many elements of a family of this dimension."""
-        return (elements, self.group.examples) + (() if dim is None else (integer(dim.size, self.env),))
-
-    def store(self, step: Step, result: Array) -> None:
-        """Puts the elements of a step into their family."""
-        if len(step.elements) == count(step.instr.var.axes, self.env):
-            self.values[step.instr.var.name] = result
-        else:
-            self.value(step.instr.var.name)[step.elements] = result
-
-    def value(self, name: str) -> Array:
-        """A family; what is not computed yet is zero (the elements of a loop come one wavefront at a time)."""
-        if name not in self.values:
-            var = self.plan.program.var(name)
-            self.values[name] = self.zeros(count(var.axes, self.env), var.dim)
-        return self.values[name]
 
 
 # ---------------------------------------------------------------- operations

@@ -19,8 +19,8 @@ from functools import reduce
 import numpy as np
 
 from tensorprog.finite.dyads import dyad_gram
-from tensorprog.finite.forward import State
 from tensorprog.finite.products import mix, take
+from tensorprog.finite.state import State
 from tensorprog.finite.sums import inner_products, summed_gram
 from tensorprog.finite.uses import Floats, Gather, Side, entries_of_all, pattern_of
 from tensorprog.finite.weights import Array

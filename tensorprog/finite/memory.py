@@ -7,9 +7,10 @@ import math
 import numpy as np
 
 from tensorprog.errors import fail
-from tensorprog.finite.forward import Group, last_uses, needed
+from tensorprog.finite.forward import last_uses, needed
 from tensorprog.finite.plan import Plan, plan
 from tensorprog.finite.stages import kept, stages
+from tensorprog.finite.state import Group
 from tensorprog.finite.weights import Network
 from tensorprog.ir.expr import integer
 from tensorprog.ir.program import Program, Use, Var

@@ -13,10 +13,11 @@ from typing import final
 
 import numpy as np
 
-from tensorprog.finite.forward import Group, State, advance, begin
+from tensorprog.finite.forward import advance, begin
 from tensorprog.finite.gram import CHUNK, gradient_gram
 from tensorprog.finite.memory import blocks_for, cut
 from tensorprog.finite.stages import kept, stages
+from tensorprog.finite.state import Group, State
 from tensorprog.finite.threads import parallel, team, workers
 from tensorprog.finite.uses import Floats
 from tensorprog.finite.weights import Array, Network

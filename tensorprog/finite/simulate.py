@@ -9,8 +9,8 @@ from typing import final
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from tensorprog.finite.forward import Group
 from tensorprog.finite.runs import Runs, run_all
+from tensorprog.finite.state import Group
 from tensorprog.finite.weights import Array, Network, draw
 from tensorprog.ir.expr import evaluate
 from tensorprog.ir.program import Differentiated, Program

@@ -12,7 +12,8 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorprog.finite.forward import State, weight_elements
+from tensorprog.finite.forward import weight_elements
+from tensorprog.finite.state import State
 from tensorprog.finite.weights import Array
 from tensorprog.ir.expr import evaluate
 from tensorprog.ir.program import Use

@@ -11,7 +11,8 @@ import pytest
 
 from tensorprog.elaborate import elaborate
 from tensorprog.errors import Source
-from tensorprog.finite.forward import Group, forward
+from tensorprog.finite.forward import forward
+from tensorprog.finite.state import Group
 from tensorprog.finite.weights import draw, widths_at
 from tensorprog.ir.expr import evaluate, symbols
 from tensorprog.ir.program import Program

@@ -18,9 +18,9 @@ from tensorprog.evaluate import Options
 from tensorprog.evaluate.sampling import Sampled, sample
 from tensorprog.evaluate.sampling_accuracy import Effort, split
 from tensorprog.evaluate.sampling_factor import Factor, Innovations, pivoted_cholesky
-from tensorprog.finite.forward import Group
 from tensorprog.finite.readout import readout_weights
 from tensorprog.finite.simulate import simulate
+from tensorprog.finite.state import Group
 from tensorprog.finite.weights import widths_at
 from tensorprog.ir.expr import evaluate
 from tensorprog.limit import analyse

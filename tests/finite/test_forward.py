@@ -140,6 +140,31 @@ program two:
     np.testing.assert_array_equal(part[wanted], whole[wanted])
 
 
+@pytest.mark.parametrize("read", ["tanh(g[t])", "tanh(g[t]) + g[t]", "g[t] + b", "g[T - 1 - t] + b", "g[0] + b"])
+def test_writing_over_what_is_read_no_more_changes_nothing(read):
+    text = f"""
+program p:
+    width n = 5
+    input x[T]: [d]
+    weight W: [n, d] ~ N(0, 1 / d)
+    weight V: [n, n] ~ N(0, 1 / n)
+    weight b: [n] ~ N(0, 1)
+    weight v: [n] ~ N(0, 1 / n)
+    g[t in T] = W @ x[t]
+    y[t in T] = {read}
+    s = zeros(n)
+    for t in T:
+        s = relu(V @ s + y[t])
+    output sum(t in T) dot(v, y[t]) + dot(v, s)
+"""
+    program = elaborate(Source("test", text)).program
+    network = draw(program, {"T": 6, "d": 3}, {"n": 20}, seed=3, dtype=np.float64)
+    group = Group({"T": 6, "d": 3}, {"x": RNG.standard_normal((5, 6, 3))})
+    var = program.outputs[0].var
+    np.testing.assert_array_equal(forward(program, network, group, keep=[var])[var],
+                                  forward(program, network, group)[var])
+
+
 def test_weight_outside_its_range_is_told():
     text = """
 program p:
