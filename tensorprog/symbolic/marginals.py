@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, final
 
 import numpy as np
 
-from tensorprog.ir.expr import Expr, Op, Sym, evaluate, mul, substitute
+from tensorprog.ir.expr import Expr, Op, Sym, evaluate, mul, substitute, symbols
 from tensorprog.symbolic import orthant
 from tensorprog.symbolic.cubature import cubature
 from tensorprog.symbolic.deviations import Values, interpolated
@@ -30,6 +31,7 @@ ACCEPT = 2e-11  # relative error of the series that is good enough
 FLOOR = 4e-14  # the same, relative to the root mean squares
 SETTLED = 1e-8  # relative error from which rules adapted to each function are tried
 RESOLVABLE = 1e-6  # functions with a larger defect oscillate too much for nested rules
+RESOLVED = 256  # functions that are kept
 MANY = 96  # laws from which they are interpolated
 WORTH = 8  # entries that the series does not settle for each marginal, from which a long one is made
 GROWING = frozenset(["exp", "sinh", "cosh"])
@@ -70,11 +72,30 @@ def _grows(e: Expr) -> bool:
 
 
 def curve_of(side: Side, mean: Array, deviation: Array, reach: float, params: Mapping[str, Any]) -> Curve:
-    """The function of a run resolved where its laws live."""
-    read = function_of(side.arg, params)
-    span = float(np.min(mean - reach * deviation)), float(np.max(mean + reach * deviation))
-    narrow = float(np.min(deviation, where=deviation > 0, initial=span[1] - span[0]))
-    return curve(side.e, read, doubt_of(side, params), span, narrow)
+    """The function of a run resolved where its laws live, and somewhat beyond: data that are alike share it."""
+    low, high = float(np.min(mean - reach * deviation)), float(np.max(mean + reach * deviation))
+    narrow = float(np.min(deviation, where=deviation > 0, initial=high - low))
+    numbers = ((k, float(np.asarray(v).reshape(-1)[0])) for k, v in params.items() if k in symbols(side.e))
+    return _resolved(side, tuple(numbers), _outward(low, high), _power_below(narrow))
+
+
+@lru_cache(maxsize=RESOLVED)
+def _resolved(side: Side, numbers: tuple[tuple[str, float], ...], span: tuple[float, float], narrow: float) -> Curve:
+    params = dict(numbers)
+    return curve(side.e, function_of(side.arg, params), doubt_of(side, params), span, narrow)
+
+
+def _outward(low: float, high: float) -> tuple[float, float]:
+    """The ends of an interval moved out by at most an eighth of its length, to round numbers."""
+    if not 0 < high - low < math.inf:
+        return low, high
+    step = _power_below((high - low) / 8)
+    return math.floor(low / step) * step, math.ceil(high / step) * step
+
+
+def _power_below(x: float) -> float:
+    """The largest power of 2 that is not above."""
+    return math.ldexp(0.5, math.frexp(x)[1]) if 0 < x < math.inf else x
 
 
 def one_mean(side: Side, mean: Array, variance: Array, params: Mapping[str, Any]) -> tuple[Array, Array]:
