@@ -14,7 +14,7 @@ from tensorprog.backend.build import is_built, load
 from tensorprog.backend.grid_emit import KINDS, Formulas, module
 from tensorprog.backend.grid_forward import folded, forward, ordered_by_key
 from tensorprog.backend.grid_known import Known, Single, formulas_of, kinds_of, known_of, settled
-from tensorprog.backend.grid_loops import CHUNK, TILE
+from tensorprog.backend.grid_loops import TILE
 from tensorprog.backend.grid_ops import operations
 from tensorprog.backend.grid_points import Point, pointwise
 from tensorprog.backend.grid_stages import staged
@@ -132,7 +132,6 @@ class _Space:
         self.machine, self.part, self.known, self.tile = machine, part, known, tile
         self.slots = np.zeros((part.tables.rows, tile))
         self.line = np.zeros(part.tables.width * tile)
-        self.marks = np.zeros(CHUNK)
         self.rows = tuple(np.zeros((k.rows.shape[1], tile)) for k in known)
         self.last = np.full(tile, -1), np.full(tile, -1)
         self.worst = np.zeros(len(part.expectations))
@@ -187,7 +186,7 @@ class _Space:
         a, b = stage.axes
         state = np.zeros(4, dtype=np.int64)
         known = (r.reshape(-1) for r in self.rows)
-        arrays = self.slots.reshape(-1), self.line, self.tile, self.marks, *known, self.worst, doubts, steps
+        arrays = self.slots.reshape(-1), self.line, self.tile, *known, self.worst, doubts, steps
         indices = stage.first, stage.keys, sides, a.sizes, b.sizes
         entries = a.index, a.coef, a.starts, b.index, b.coef, b.starts
         while count := self.code.run(*arrays, *indices, *entries, state):

@@ -104,11 +104,13 @@ def formulas_of(point: Point) -> Formulas:
     if second:  # put into the formulas of pairs of runs, to have the same to the last bit
         inside = {**k, **dict(zip(VARIANCES, second, strict=True))}
         found = found.through(lambda nodes: substituted(nodes, inside, recorder))
+    if found.doubts and not any(isinstance(v, Traced) for v in found.values):
+        raise NotTraceable("a constant in doubt")
     inputs: dict[str, Scalar] = {**k, **{f"v{n}": v for n, v in enumerate(found.values)}}
     outs = substituted(point.outs, inputs, recorder)
     sides = [_rows([*outs, *found.values, *found.errors, *found.doubts], names) for names in SIDES]
     slots = tuple(k[f"k{n}"] for n in range(len(k)))
-    if len(outs) >= RESULTS or len(outs) + len(slots) + len(SIDES) > RUN:
+    if len(outs) > RESULTS or len(outs) + len(slots) + len(SIDES) > RUN:
         raise NotTraceable("many results at one place")
     values, errors, doubts = map(tuple, (found.values, found.errors, found.doubts))
     return Formulas(tuple(outs), values, errors, doubts, slots, sides[0], sides[1])
@@ -142,7 +144,7 @@ def _evaluated(expectations: Sequence[Expectation], cross: Scalar, recorder: Rec
     others = [c for i, c in doubts.items() if i not in map(id, guards)]
     found = _Evaluated(nodes[::2], [e for e, _ in judged], others)
     found = found.through(lambda nodes: where_positive(nodes, VARIANCES, recorder))
-    return replace(found, doubts=[*(recorder.record("le", v, 0.0) for v in (left, right)), *found.doubts])
+    return replace(found, doubts=[recorder.record("le", recorder.record("min", left, right), 0.0), *found.doubts])
 
 
 def _judged(value: Scalar, error: Scalar, recorder: Recorder) -> tuple[Scalar, list[Scalar]]:

@@ -41,6 +41,7 @@ OPTIONS = {{"error_model": "numpy", "nogil": True, "cache": True}}
 Q = {CHUNK}
 WHOLE = {TILE}
 RUN = {RUN}
+INFINITE = 0x7FF0000000000000  # the bits of infinity; those of what is no number are larger
 {RESULT}
 '''
 

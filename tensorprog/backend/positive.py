@@ -3,7 +3,7 @@
     c sqrt(a) (1 / sqrt(a))                     ->  c
     x if a b > 0 else y                         ->  x
     atan2(d / sqrt(a b), cut(c / sqrt(a b)))    ->  atan2(d, c)               d a root of a b - c^2
-    cut(c / sqrt(a b)) < -t                     ->  c < 0 and c^2 > t^2 a b   0 < t < 1
+    cut(c / sqrt(a b)) < -t                     ->  c |c| < -t^2 a b          0 < t < 1
 
 a and b are the variances of the left and of the right example, cut(x) = max(min(x, 1), -1).  A pair of examples then
 reads a and b, and neither their roots nor the inverses of these.  Beside an angle no cut is needed: it moves c by
@@ -133,8 +133,8 @@ class _Cancelling:
         if number == 0 and not x.cut and not isinstance(x.rest, Traced) and x.rest > 0:
             return Monomial(KNOWN[node.op], NONE)
         if node.op == "lt" and x.cut and -1 < number < 0:
-            far = self.record("gt", self.record("mul", x.rest, x.rest), self._variances(number**2))
-            return Monomial(self.record("and", self.record("lt", x.rest, 0.0), far), NONE)
+            signed = self.record("mul", x.rest, self.record("abs", x.rest))
+            return Monomial(self.record("lt", signed, self._variances(-(number**2))), NONE)
         return None
 
     def _variances(self, factor: float) -> Scalar:
