@@ -33,7 +33,7 @@ from tensorprog.evaluate.pairs import (
 )
 from tensorprog.ir.tables import Sizes, count
 from tensorprog.limit.analyse import Limit
-from tensorprog.limit.moments import Moments
+from tensorprog.limit.moments import Moments, Unservable
 from tensorprog.tape.blocks import Key
 from tensorprog.tape.execute import Run
 from tensorprog.tape.tangent import add_tangents, tangent
@@ -113,6 +113,7 @@ class Prepared:
     _grids: dict[Sized, grid.Grid | None] = field(default_factory=dict)
     _asked: dict[Sized, int] = field(default_factory=dict)
     _tried: dict[Sized, int] = field(default_factory=dict)
+    _unservable: dict[Sized, str] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -122,9 +123,15 @@ class Prepared:
     def cross(self, left: Group, right: Group) -> Cross:
         """The tapes for the sizes of two groups.  Raises Unservable where a moment needs sampling."""
         key = sizes_of(left, right)
+        if key in self._unservable:
+            raise Unservable(self._unservable[key])
         found = self._known.get(key)
         if found is None:
-            found = self._known[key] = prepare(self.limit, self.moments, left, right, self.want, self.parameters)
+            try:
+                found = self._known[key] = prepare(self.limit, self.moments, left, right, self.want, self.parameters)
+            except Unservable as reason:
+                self._unservable[key] = str(reason)
+                raise
             self._forget()
         return found
 

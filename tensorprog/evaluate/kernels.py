@@ -23,6 +23,7 @@ from tensorprog.limit.moments import Moments, Unservable
 if TYPE_CHECKING:
     from tensorprog.evaluate.moving import Moving
     from tensorprog.evaluate.sampling import Sampled
+    from tensorprog.evaluate.sampling_problem import Known
 
 Floats = NDArray[np.float64]
 Maker = Callable[[Limit, Moments, Group, Group, Sequence[str]], "Moving"]
@@ -86,9 +87,10 @@ def viewed(kernel: Any, shape: tuple[int, ...], dtype: str) -> Any:
 @final
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """What evaluations of one limit have derived: formulas by tier, tapes by tier and kernels."""
+    """What evaluations of one limit have derived: formulas by tier, tapes by tier and kernels, plans for sampling."""
 
     limit: Limit
+    sampling: dict[Hashable, Known] = field(default_factory=dict)
     _moments: dict[str, Moments] = field(default_factory=dict)
     _prepared: dict[tuple[str, tuple[str, ...], tuple[str, ...]], analytic.Prepared] = field(default_factory=dict)
     _moving: dict[tuple[Hashable, ...], Moving] = field(default_factory=dict)
@@ -147,8 +149,8 @@ def _evaluate(
                     limit.source.span,
                     "use --tier auto or sampling",
                 ) from None
-            return _sampled(limit, left, right, want, options, f"sampled because {reason}")
-    return _sampled(limit, left, right, want, options, "sampled as asked")
+            return _sampled(derived, left, right, want, options, f"sampled because {reason}")
+    return _sampled(derived, left, right, want, options, "sampled as asked")
 
 
 def wanted(limit: Limit, want: tuple[str, ...]) -> tuple[str, ...]:
@@ -231,18 +233,18 @@ def inner_randomness(limit: Limit) -> list[str]:
 
 
 def _sampled(
-    limit: Limit, left: Dataset, right: Dataset | None, want: tuple[str, ...], options: Options, reason: str
+    derived: Derived, left: Dataset, right: Dataset | None, want: tuple[str, ...], options: Options, reason: str
 ) -> Kernels:
     from tensorprog.evaluate.sampling import sample
 
-    joined = left if right is None else join(left, right)
+    limit, joined = derived.limit, left if right is None else join(left, right)
     try:
-        found = sample(limit, joined, options, want)
+        found = sample(limit, joined, options, want, derived.sampling)
     except TensorProgError as error:
         if want != ("nngp", "ntk"):
             raise
         reason += f"; there is no NTK: {error.diagnostics[0].message}"
-        found = sample(limit, joined, options, ("nngp",))
+        found = sample(limit, joined, options, ("nngp",), derived.sampling)
     reason = "; ".join((reason, *found.notes))
     first = analytic.output_rows(limit, left)
     rows = cols = np.arange(first)

@@ -10,7 +10,7 @@ instead of drawn (`sampling_terms`).  Replicates are independent, which gives th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import final
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tensorprog.dataset import Dataset
 from tensorprog.evaluate.options import Options
 from tensorprog.evaluate.sampling_accuracy import FIRST, MOST, Effort, relative_error, split
-from tensorprog.evaluate.sampling_problem import Found, Problem, Replicate, Seed
+from tensorprog.evaluate.sampling_problem import Found, Known, Problem, Replicate, Seed
 from tensorprog.evaluate.sampling_terms import NotIntegrable
 from tensorprog.finite.threads import parallel, workers
 from tensorprog.limit.analyse import Limit
@@ -62,17 +62,21 @@ class Sampled:
         return max((relative_error(k, se) for k, se in pairs if k is not None and se is not None), default=0.0)
 
 
-def sample(limit: Limit, dataset: Dataset, options: Options, want: Sequence[str]) -> Sampled:
+def sample(
+    limit: Limit, dataset: Dataset, options: Options, want: Sequence[str], kept: dict[Hashable, Known] | None = None
+) -> Sampled:
     """The kernels of an output as means over independent replicates.
 
     Tier "sampling" draws everything, "auto" only what cannot be integrated.  Without an accuracy there are
     `options.replicates` runs of `options.samples` draws each; where scalars inside the network stay random, each
-    replicate is one draw of them, and the same number of draws is spent on more replicates (`split`).
+    replicate is one draw of them, and the same number of draws is spent on more replicates (`split`).  `kept` is what
+    earlier calls for the same limit have found out.
 
     Raises TensorProgError when the limit needs the derivative of a step function, or is not finite.
     """
     with np.errstate(all="ignore"):  # what is not finite is told as an error
-        return _sample(Problem(limit, dataset, tuple(want), options.tier == "auto"), options)
+        problem = Problem(limit, dataset, tuple(want), options.tier == "auto", {} if kept is None else kept)
+        return _sample(problem, options)
 
 
 def _sample(problem: Problem, options: Options) -> Sampled:

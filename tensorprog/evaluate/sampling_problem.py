@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
 from typing import final
 
 import numpy as np
@@ -64,13 +64,26 @@ class Replicate:
     turn: Floats | None
 
 
+@final
+@dataclass(slots=True)
+class Known:
+    """What depends on sizes alone: plans by the number of draws, the split, and how much is held for a draw."""
+
+    plans: dict[int, tuple[Sampler, tuple[Plan, ...]]] = field(default_factory=dict)
+    split: Split | None = None
+    widest: int = 0
+
+
 class Problem:
     """What has to be computed for one limit and data set.
 
-    With `integrate`, matrices whose Gaussian families enter through formulas and quadratures are not drawn.
+    With `integrate`, matrices whose Gaussian families enter through formulas and quadratures are not drawn.  `kept` is
+    what earlier problems of the limit have found.
     """
 
-    def __init__(self, limit: Limit, dataset: Dataset, want: tuple[str, ...], integrate: bool) -> None:
+    def __init__(
+        self, limit: Limit, dataset: Dataset, want: tuple[str, ...], integrate: bool, kept: dict[Hashable, Known]
+    ) -> None:
         self.limit, self.dataset, self.want, self.integrate = limit, dataset, want, integrate
         self.sizes = dataset.sizes()
         self.trained = limit.trained if "ntk" in want else ()
@@ -78,15 +91,17 @@ class Problem:
         self.order = _order(limit, dataset)
         self.laws = Laws(limit, self.sizes)
         self.turn: Floats | None = None
-        self.known_plans: dict[int, tuple[Sampler, tuple[Plan, ...]]] = {}
+        sizes = tuple((tuple(sorted(g.sizes.items())), g.examples) for g in self.groups)
+        self.known = kept.setdefault((want, integrate, sizes), Known())
         self.inside = frozenset(n for t in self.trained for u in t.uses for n in (u.row, u.col) if n is not None)
         self.leaves = self._leaves()
         self.roots = self.inside | self._output_roots()
-        program = self.sampler(1).program
+        program = self.plans(1)[0].program
         self.random = any(self._draws(i.var.name) for i in program.instrs)
         everything = Split(matrices_of(program), {})
-        self.split = self._split(everything) if integrate else everything
-        self.widest = 0
+        if self.known.split is None:
+            self.known.split = self._split(everything) if integrate else everything
+        self.split, self.widest = self.known.split, self.known.widest
 
     @property
     def exact(self) -> bool:
@@ -152,16 +167,12 @@ class Problem:
         instr = self.limit.program.instr(name)
         return is_fresh(self.limit, name) or (isinstance(instr.op, MatMul) and instr.var.dim is None)
 
-    def sampler(self, samples: int) -> Sampler:
-        """The program that is sampled."""
-        return sampler(self.limit, self.roots, samples)
-
     def plans(self, samples: int) -> tuple[Sampler, tuple[Plan, ...]]:
         """The program that is sampled and its plan for every group."""
-        if samples not in self.known_plans:
-            chosen = self.sampler(samples)
-            self.known_plans[samples] = chosen, tuple(plan_of(chosen, g.sizes) for g in self.groups)
-        return self.known_plans[samples]
+        if samples not in self.known.plans:
+            chosen = sampler(self.limit, self.roots, samples)
+            self.known.plans[samples] = chosen, tuple(plan_of(chosen, g.sizes) for g in self.groups)
+        return self.known.plans[samples]
 
     # ------------------------------------------------------------ drawn or integrated
 
@@ -188,7 +199,7 @@ class Problem:
         one = tuple(Group(g.sizes, {name: a[:1] for name, a in g.inputs.items()}) for g in self.groups)
         draw = self._draw(one, split, 2, [Seed(0)], dry=True)
         examples = sum(g.examples for g in self.groups) / len(self.groups)
-        self.widest = math.ceil(draw.integrals.widest * examples)
+        self.known.widest = math.ceil(draw.integrals.widest * examples)
         return OVERHEAD + draw.integrals.seconds * examples**2
 
     # ------------------------------------------------------------ replicates
