@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 RESULTS = 8
 """Places that a loop writes to."""
+LANES = 8
+"""Numbers of a vector."""
 
 
 def _load(typing_context: Any, array: Any, index: Any) -> Any:
@@ -26,6 +29,18 @@ def _load(typing_context: Any, array: Any, index: Any) -> Any:
 def _store(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         builder.store(args[2], _place(context, builder, signature, args))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, array.dtype), codegen
+
+
+def _spread(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = ir.VectorType(args[2].type, LANES)
+        first = builder.insert_element(ir.Constant(lanes, ir.Undefined), args[2], ir.IntType(32)(0))
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
+        place = builder.bitcast(_place(context, builder, signature, args), lanes.as_pointer())
+        builder.store(builder.shuffle_vector(first, first, mask), place, align=8)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, array.dtype), codegen
@@ -68,6 +83,8 @@ load: Any = intrinsic(_load)
 """The element of a contiguous array of one axis, with no check of the index."""
 store: Any = intrinsic(_store)
 """Sets the element of a contiguous array of one axis."""
+spread: Any = intrinsic(_spread)
+"""Sets as many neighbours as there are LANES to one number."""
 given: Any = intrinsic(_given)
 """As `load`, of what no result is written to."""
 results: tuple[Any, ...] = tuple(map(_result, range(RESULTS)))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from tensorprog.backend.access import RESULTS
+from tensorprog.backend.access import LANES, RESULTS
 from tensorprog.backend.build import load
 
 FEW = 4
@@ -20,7 +20,7 @@ FEW = 4
 COLUMNS = 16
 RUN = COLUMNS - 1
 """The index column with the length of a run."""
-TILE = 8
+TILE = LANES
 """Pairs of examples at a time, at most."""
 CHUNK = 512
 """Numbers that a pointwise operation works on at a time."""
@@ -35,7 +35,7 @@ import numpy as np
 from numba import njit
 
 from tensorprog.backend import special
-from tensorprog.backend.access import given, load, results, store
+from tensorprog.backend.access import given, load, results, spread, store
 
 OPTIONS = {{"error_model": "numpy", "nogil": True, "cache": True}}
 Q = {CHUNK}
@@ -54,8 +54,7 @@ def fetch(M, at, last, A):
     if n == WHOLE and np.all(at == at[0]) and np.any(at != last):
         row = M[at[0]]
         for r in range(len(row)):
-            for p in range(WHOLE):
-                store(A, r * WHOLE + p, load(row, r))
+            spread(A, r * WHOLE, load(row, r))
         last[:] = at
         return
     for start in range(0, M.shape[1], 64):

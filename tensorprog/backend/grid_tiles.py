@@ -37,14 +37,14 @@ def same_tiles(examples: int, width: int) -> list[Tile]:
 
 
 def _blocks(lefts: int, width: int) -> Iterator[Ints]:
-    return (np.full(width, i) for i in range(lefts))
+    return iter(np.repeat(np.arange(lefts), width).reshape(-1, width))
 
 
 def _shifts(right: Ints, symmetric: bool) -> Iterator[Ints]:
     """A block with itself: all shifts up to the one that is its own mirror image, of which half is enough."""
     n = len(right)
-    for d in range(n // 2 + 1 if symmetric else 0):
-        yield np.roll(right, -d)[: n // 2 if 0 < d == n - d else n]
+    shifts = np.arange(n // 2 + 1 if symmetric else 0)[:, None]
+    return (left[: n // 2 if 0 < d == n - d else n] for d, left in enumerate(right[(np.arange(n) + shifts) % n]))
 
 
 def _cuts(count: int, width: int) -> list[Ints]:
