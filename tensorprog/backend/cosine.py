@@ -101,21 +101,22 @@ def write(coefficients, cosines, left, right, outs, start, first, mirrored):
     count, cols = coefficients.shape[2], cosines.shape[1]
     at, local = np.empty(cols, np.int64), np.empty(cols)
     for i in range(cosines.shape[0]):
-        low = start + i - first if mirrored else 0
-        for j in range(low, cols):
-            c = max(-1.0, min(1.0, cosines[i, j]))
+        low = max(0, start + i - first) if mirrored else 0
+        cosine = cosines[i, low:]
+        for j in range(len(cosine)):
+            c = max(-1.0, min(1.0, cosine[j]))
             root = math.sqrt(1.0 - abs(c)) * count
             k = min(int(root), count - 1)
             at[j] = (k + (count if c < 0.0 else 0)) * {DEGREE + 1}
             local[j] = 2.0 * (root - k) - 1.0
         for f in range(len(outs)):
-            table, row, weights = coefficients[f].ravel(), outs[f][start + i, first:], right[f]
-            scale = left[f, start + i]
-            for j in range(low, cols):
+            table, row = coefficients[f].ravel(), outs[f][start + i, first + low :]
+            scale, weights = left[f, start + i], right[f, first + low :]
+            for j in range(len(row)):
                 k, x = at[j], local[j]
                 y = table[k + {DEGREE}]
 {_HORNER}
-                row[j] = y * scale * weights[first + j]
+                row[j] = y * scale * weights[j]
 
 
 @njit(**OPTIONS)

@@ -240,20 +240,21 @@ ZERO, ONE, FAR, QUARTER = T(0.0), T(1.0), T({far}), T({quarter!r})
 @njit(fastmath={{"contract"}}, **OPTIONS)
 def write(cosines, rows, places, outs, outside, start, first, mirrored):
     high, cols = cosines.shape
-    x = np.empty(cols, T)
+    line = np.empty(cols, T)
     for i in range(high):
-        low = max(0, start + i + 1 - first) if mirrored else 0
+        low = min(cols, max(0, start + i + 1 - first)) if mirrored else 0
+        cosine, x, right = cosines[i, low:], line[low:], places[first + low : first + cols]
         count = 0
-        for j in range(low, cols):
-            c = cosines[i, j]
+        for j in range(len(cosine)):
+            c = cosine[j]
             z = max(ZERO, ONE - abs(c))
 {root}
             x[j] = math.copysign(QUARTER - math.sqrt(z) * h, c)
             count += abs(c) > FAR
         outside[i] = count
         for f in range(len(outs)):
-            c, row, right = rows[f, start + i], outs[f][start + i, first : first + cols], places[first : first + cols]
-            for j in range(low, cols):
+            c, row = rows[f, start + i], outs[f][start + i, first + low : first + cols]
+            for j in range(len(row)):
                 u, t = x[j], right[j]
 {value}
                 row[j] = y
