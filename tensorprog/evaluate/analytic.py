@@ -329,11 +329,14 @@ def _reduced(  # noqa: PLR0913
     from tensorprog.evaluate.polar import polar  # numba is loaded here
     from tensorprog.evaluate.zonal import zonal
 
-    found = zonal(pairs, cross.known, names, tables, total)
-    if found is not None or prepared.parameters:
-        return found
-    otherwise = partial(evaluator, pairs, lambda: cross.machine, asked)
-    return polar(pairs, cross.polar, names, tables, dtype, asked, otherwise)
+    of_cosine = partial(zonal, pairs, cross.known, names, tables, total)
+    if prepared.parameters:
+        return of_cosine()
+
+    def otherwise() -> Evaluator:
+        return of_cosine() or evaluator(pairs, lambda: cross.machine, asked)
+
+    return polar(pairs, cross.polar, names, tables, dtype, asked, otherwise) or of_cosine()
 
 
 def run_single(single: Single, data: Mapping[str, Floats], examples: int, errors: Errors, pairs: int = 0) -> Run:

@@ -58,12 +58,17 @@ class Known:
 @final
 @dataclass(frozen=True, slots=True)
 class Polar:
-    """Kernels f(q, q', c) of `vectors` [examples, d], whose squared norms are `squares`; f is `table`."""
+    """Kernels f(q, q', c) of `vectors` [examples, d], whose squared norms are `squares`; f is `table`.
+
+    Their errors go into `tables` under their `names`.
+    """
 
     table: Table
     vectors: tuple[Floats, Floats]
     squares: tuple[Floats, Floats]
     pairs: Pairs
+    names: tuple[str, ...]
+    tables: Tables
     otherwise: Callable[[], Evaluator]
 
     def fill(self, kernels: Sequence[Floats], mirrored: bool, progress: Callable[[float], None]) -> None:
@@ -84,6 +89,8 @@ class Polar:
         if self._are_many(found):
             self.otherwise().fill(kernels, mirrored, progress)
             return
+        for name, error in zip(self.names, self.table.errors.tolist(), strict=True):
+            self.tables[name] = max(self.tables.get(name, 0.0), error)
         i, j = (np.concatenate(side) for side in zip(*found, strict=True))
         settle(self.pairs, kernels, i, j, mirrored)
         if mirrored:
@@ -96,8 +103,14 @@ class Polar:
 
     def _unit(self, side: int, dtype: str) -> NDArray[Any]:
         """The vectors at length one."""
-        unit: NDArray[Any] = self.vectors[side].astype(dtype)
-        unit *= (1 / np.sqrt(self.squares[side])).astype(dtype)[:, None]
+        vectors, lengths = self.vectors[side], np.sqrt(self.squares[side])[:, None]
+        unit: NDArray[Any] = np.empty(vectors.shape, dtype)
+
+        def work(start: int) -> None:
+            rows = slice(start, start + TILE)
+            np.divide(vectors[rows], lengths[rows], out=unit[rows], casting="same_kind")
+
+        parallel(work, range(0, len(unit), TILE))
         return unit
 
     def _are_many(self, found: Sequence[tuple[Ints, Ints]]) -> bool:
@@ -123,8 +136,8 @@ def polar(  # noqa: PLR0913
 ) -> Polar | None:
     """The reduction of the kernels `names`, where it applies and pays for so many pairs of examples.
 
-    Tables that were made are in `known`; the errors go into `tables`.  `otherwise` computes the kernels where there
-    turn out to be many pairs outside of the table.
+    Tables that were made are in `known`; the errors go into `tables`, once the kernels are there.  `otherwise` computes
+    them where there turn out to be many pairs outside of the table.
     """
     block = only_product(pairs)
     if block is None or dtype not in SHAPES or count < WORTH[is_ready(dtype)]:
@@ -138,11 +151,7 @@ def polar(  # noqa: PLR0913
     if not 0 < low <= high < np.inf:
         return None
     table = _table(pairs, block, dtype, (low, high), known)
-    if table is None:
-        return None
-    for name, error in zip(names, table.errors.tolist(), strict=True):
-        tables[name] = max(tables.get(name, 0.0), error)
-    return Polar(table, (x, y), squares, pairs, otherwise)
+    return None if table is None else Polar(table, (x, y), squares, pairs, names, tables, otherwise)
 
 
 def _table(

@@ -32,8 +32,9 @@ SAME = 4e-15
 """Numbers of two examples that differ by less, relatively, are one up to the rounding of inner products."""
 TOLERANCE = 2e-11
 """The error of a table relative to the largest value of its function, with that of the tape itself."""
-STRIP = 128
-"""Rows of kernels that are written at a time."""
+STRIP = 384
+"""Rows of kernels that are written at a time, if there are several times as many: products of more are not faster."""
+LEAST = 128
 
 
 @final
@@ -59,11 +60,11 @@ class Zonal:
         x = _normalized(self.vectors[0])
         y = x if mirrored else _normalized(self.vectors[1])
         cosines = cosines_of(x, y, all(k.dtype == np.float32 for k in kernels))
-        starts = range(0, len(x), STRIP)
+        starts = range(0, len(x), min(STRIP, max(LEAST, len(x) // 8)))
         done: list[int] = []
 
         def work(start: int) -> None:
-            rows, first = slice(start, min(start + STRIP, len(x))), start if mirrored else 0
+            rows, first = slice(start, min(start + starts.step, len(x))), start if mirrored else 0
             strip = np.empty((rows.stop - start, len(y) - first))
             cosines.fill(strip, rows, slice(first, len(y)))
             self.table.write(Part(rows, first, mirrored, strip), self.scale, tuple(kernels))
