@@ -82,8 +82,8 @@ class _Results(Writer):
         return Equation(left, self.covariance(out, i, out, j, self._names(axes, axes)))
 
     def covariance(self, s: str | None, i: Index, t: str | None, j: Index, names: Names) -> Node:
-        """Cov(s[i], t'[j]) of two scalars that stay random; None is a number."""
-        if s is None or t is None:
+        """Cov(s[i], t'[j]) of two scalars; None, and what does not stay random, is a number."""
+        if s is None or t is None or not {s, t} <= self.limit.random:
             return ZERO
         a, b = self.program.instr(s), self.program.instr(t)
         if isinstance(a.op, Linear):
@@ -94,7 +94,7 @@ class _Results(Writer):
             return self._shared(a, a.op, i, b, b.op, j, names)
         if isinstance(a.op, Inner) and isinstance(b.op, Inner):
             return self._inner_pair(a, i, b, j)
-        return Expectation((Element(s, i), Element(t, j, True))) if s in self.limit.random else ZERO
+        return Expectation((Element(s, i), Element(t, j, True)))
 
     def _inner_pair(self, a: Instr, i: Index, b: Instr, j: Index) -> Node:
         """scale * E[u v u' v'] of two inner products."""

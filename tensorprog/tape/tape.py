@@ -91,7 +91,8 @@ class Tape(Rules):
         raise AssertionError("expanded where it is asked for")
 
     def _covariance(self, s: str | None, t: str | None, li: Ints, rj: Ints) -> tuple[str, Key, Ints]:
-        if s is None or t is None:
+        """That of two terms of outputs; numbers, and scalars that are numbers in the limit, have none."""
+        if s is None or t is None or not {s, t} <= self.limit.random:
             return "own", ("zero",), np.zeros(len(li), dtype=np.int64)
         return ("own", *self.ask(("covariance", s, t), li, rj, self._count(s, 0), self._count(t, 1)))
 
