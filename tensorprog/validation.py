@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from tensorprog.autodiff import differentiate
 from tensorprog.dataset import Dataset
 from tensorprog.errors import TensorProgError
+from tensorprog.evaluate.sampling import centred
 from tensorprog.finite import Group, Network, Simulation, measure, widths_at
 from tensorprog.finite import draw as draw_weights
 from tensorprog.finite.convergence import LEVEL, convergence
 from tensorprog.finite.law import law
-from tensorprog.finite.readout import readout_weights
+from tensorprog.finite.readout import has_centre, readout_weights
 from tensorprog.finite.simulate import numbered_rows
 from tensorprog.finite.threads import parallel
 from tensorprog.ir.expr import ONE, ZERO, evaluate
@@ -46,11 +47,14 @@ class Draw:
     `outputs` [rows] (for a vector output [rows, dim]).  `nngp` [rows, rows] is the covariance of the
     outputs given all but the readout weights (or the plain product of the outputs when they are not linear
     in any weight); `ntk` [rows, rows] is the empirical tangent kernel.  Each is None unless asked for.
+    `centre` [rows] are the outputs at the means of the readout weights, None where these are zero: the covariance
+    over many networks is the mean of `nngp` and the covariance of `centre`.
     """
 
     outputs: Floats
     nngp: Floats | None
     ntk: Floats | None
+    centre: Floats | None = None
 
     def quantity(self, kind: str) -> Floats:
         """"nngp", "ntk", or "value" for the outputs themselves."""
@@ -91,13 +95,25 @@ def study(
             failure = error.diagnostics[0].message
             want = tuple(w for w in want if w != "ntk")
     draws = _draws(program, output, data, widths, seeds, want, seed * STUDY, tell)
-    gaussian = gaussian and "nngp" in want and bool(readout_weights(program, output))
+    readout = readout_weights(program, output)
+    draws = {w: _centred(ds, readout) for w, ds in draws.items()}
+    gaussian = gaussian and "nngp" in want and bool(readout)
     level = LEVEL / max(1, len(want) + gaussian)
     found = {kind: convergence(limits[kind][0], {w: [d.quantity(kind) for d in ds] for w, ds in draws.items()},
                                limits[kind][1], level, rows) for kind in want}
     outputs = {w: np.array([d.outputs for d in ds]) for w, ds in draws.items()}
     return Validation(found, law(limits["nngp"][0], outputs, limits["nngp"][1], level) if gaussian else None,
                       failure, hint, tuple(rows))
+
+
+def _centred(draws: list[Draw], readout: frozenset[str]) -> list[Draw]:
+    """The draws about the mean of their outputs, with the covariance of the centres in the kernels of each."""
+    if draws[0].centre is None:
+        return draws
+    about = centred(np.array([d.centre for d in draws]))
+    outputs = centred(np.array([d.outputs for d in draws]))
+    return [replace(d, outputs=f, nngp=np.outer(a, a) + (d.nngp if readout else 0.0))
+            for d, f, a in zip(draws, outputs, about, strict=True)]
 
 
 def _draws(
@@ -152,7 +168,20 @@ def measured(
     order = row_order(result.rows, data)
     nngp = np.outer(outputs, outputs) if not readout else _conditional(result, program, readout)
     ntk = _tangent(result, program)[np.ix_(order, order)] if "ntk" in want else None
-    return Draw(outputs[order], nngp[np.ix_(order, order)], ntk)
+    centre = _centre(program, output, data, network, readout, memory) if "nngp" in want else None
+    return Draw(outputs[order], nngp[np.ix_(order, order)], ntk, centre)
+
+
+def _centre(
+    program: Program, output: str, data: Dataset, network: Network, readout: frozenset[str], memory: int | None
+) -> Floats | None:
+    """The outputs at the means of the readout weights; None where that is zero."""
+    if not has_centre(program, output, readout):
+        return None
+    means = {w.name: float(evaluate(w.mean, network.env)) for w in program.weights if w.name in readout}
+    values = {n: np.full_like(v, means[n]) if n in readout else v for n, v in network.values.items()}
+    groups = [Group(g.sizes, g.batch) for g in data.groups]
+    return _plain_draw(measure(program, replace(network, values=values), groups, memory), output, data).outputs
 
 
 def _simulated(program: Program, output: str, readout: frozenset[str], ntk: bool) -> Differentiated:

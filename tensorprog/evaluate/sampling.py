@@ -144,13 +144,30 @@ def _runs(
     return runs
 
 
+def _with_kernels(found: Sequence[Found], problem: Problem) -> Sequence[Found]:
+    """Outputs that were drawn give their products, about the mean of all where they have one."""
+    if "output" not in found[0]:
+        return found
+    outputs = np.stack([f["output"] for f in found])
+    order = problem.limit.orders.of[problem.limit.output_var]
+    outputs = centred(outputs) if order.characters.has_mean else outputs
+    return [{**f, "nngp": np.outer(o, o)} for f, o in zip(found, outputs, strict=True)]
+
+
+def centred(outputs: Floats) -> Floats:
+    """Draws [S, N] about their mean, so that the mean of their products is the covariance without a bias."""
+    draws = len(outputs)
+    return np.asarray((outputs - outputs.mean(axis=0)) * math.sqrt(draws / max(1, draws - 1)))
+
+
 def _summary(runs: Sequence[Replicate], problem: Problem) -> Sampled:
     """Means over replicates and their standard errors."""
-    found: list[Found] = [r.found for r in runs]
-    means = {name: np.mean([f[name] for f in found], axis=0) for name in found[0]}
+    found = _with_kernels([r.found for r in runs], problem)
+    names = [name for name in found[0] if name != "output"]
+    means = {name: np.mean([f[name] for f in found], axis=0) for name in names}
     errors = {
         name: np.std([f[name] for f in found], axis=0, ddof=min(1, len(runs) - 1)) / math.sqrt(len(runs))
-        for name in found[0]
+        for name in names
     }
     scalars = {problem.limit.output: (means["scalar"], errors["scalar"])} if "scalar" in means else {}
     worst: dict[int, tuple[Expectation, float]] = {}

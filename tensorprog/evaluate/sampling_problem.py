@@ -57,7 +57,8 @@ OVERHEAD = 0.03
 @final
 @dataclass(frozen=True, slots=True)
 class Replicate:
-    """Kernels and scalars from one independent draw, the expectations that were integrated, directions for others."""
+    """Kernels and scalars, or an "output" that was drawn, of one independent draw; the expectations that were
+    integrated, directions for others."""
 
     found: Found
     integrated: tuple[tuple[Expectation, float], ...]
@@ -210,7 +211,7 @@ class Problem:
         found = self._kernels(draw)
         if not all(np.isfinite(value).all() for value in found.values()):
             raise not_finite(self.limit.program.instr(self.limit.output_var))
-        wanted = {name: value for name, value in found.items() if name in (*self.want, "scalar")}
+        wanted = {name: value for name, value in found.items() if name in (*self.want, "scalar", "output")}
         order = self.order
         rows = {n: v[:, order] if v.ndim == 2 else v[:, order[:, None], order] for n, v in wanted.items()}
         self.widest = draw.integrals.widest
@@ -249,8 +250,7 @@ class Problem:
         if self.leaves is not None:
             return {"nngp": output_covariance(self.limit, self.leaves, draw.groups, self.laws, draw.integrals)}
         numbers = np.concatenate([values.state.value(name).T.ravel() for values in draw.groups])
-        kernel = name in self.limit.random
-        return {"nngp": np.outer(numbers, numbers)[None]} if kernel else {"scalar": numbers[None]}
+        return {"output" if name in self.limit.random else "scalar": numbers[None]}
 
     def _rows(self, draw: Draw) -> list[int]:
         """The number of samples of every group: outputs of all examples."""

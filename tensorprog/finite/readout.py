@@ -23,15 +23,14 @@ OTHER: Degrees = frozenset([2])
 
 
 def readout_weights(program: Program, output: str) -> frozenset[str]:
-    """Weights of mean 0 in which the output is, jointly, linear without a constant; empty if there are none.
+    """Weights in which the output is, jointly, linear, beside what does not depend on them; empty if there are none.
 
-    Given all others, the output is then Gaussian with the covariance
-    sum over these W of var(W) <d f / d W, d f' / d W>.
+    Given all others, the output has then the covariance sum over these W of var(W) <d f / d W, d f' / d W>.
     """
     chosen: frozenset[str] = frozenset()
     root = program.output(output).var
     for weight in reversed(program.weights):
-        if weight.mean != ZERO or weight.variance == ZERO:
+        if weight.variance == ZERO:
             continue
         trial = chosen | {weight.name}
         found = degrees(program, trial)[root]
@@ -39,7 +38,13 @@ def readout_weights(program: Program, output: str) -> frozenset[str]:
             return trial
         if found <= CONSTANT | LINEAR and found != CONSTANT:
             chosen = trial
-    return frozenset()
+    return chosen
+
+
+def has_centre(program: Program, output: str, readout: frozenset[str]) -> bool:
+    """Whether the output is not zero where these weights are at their means."""
+    moved = any(program.weight(name).mean != ZERO for name in readout)
+    return moved or degrees(program, readout)[program.output(output).var] != LINEAR
 
 
 def degrees(program: Program, chosen: frozenset[str]) -> dict[str, Degrees]:
@@ -81,19 +86,18 @@ def _times(*factors: Degrees) -> Degrees:
 
 
 def _pointwise(fn: Expr, args: list[Degrees]) -> Degrees:
-    """A function that is linear in the arguments of positive degree keeps their degrees."""
+    """A function that is linear in the arguments of positive degree keeps their degrees, and may add a constant."""
     live = [f"a{k}" for k, degree in enumerate(args) if degree - CONSTANT]
     if not live:
         return CONSTANT if all(args) else NOTHING
     if not _is_linear(fn, live):
         return OTHER
-    return NOTHING.union(*(args[int(name[1:])] for name in live))
+    rest = NOTHING if substitute(fn, dict.fromkeys(live, ZERO)) == ZERO else CONSTANT
+    return rest.union(*(args[int(name[1:])] for name in live))
 
 
 def _is_linear(fn: Expr, names: list[str]) -> bool:
-    """Whether fn is linear without a constant in these arguments together."""
-    if substitute(fn, dict.fromkeys(names, ZERO)) != ZERO:
-        return False
+    """Whether fn is linear in these arguments together, beside what does not depend on them."""
     try:
         return not any(symbols(differentiate(fn, name)) & set(names) for name in names)
     except ValueError:  # a function without a derivative

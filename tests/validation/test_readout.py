@@ -4,32 +4,36 @@ import numpy as np
 import pytest
 
 from tensorprog.dataset import bind
-from tensorprog.finite.readout import readout_weights
+from tensorprog.finite.readout import has_centre, readout_weights
 from tensorprog.validation import draw, row_order
 from tests.writing import program_of
 
 X = "input x: [d]\n"
 HEAD = "weight W: [n, d] ~ N(0, 1 / d)\nh = relu(W @ x)\n"
+V = "weight v: [n] ~ N(0, 1 / n)\n"
 
 
 @pytest.mark.parametrize(
-    ("body", "expected"),
+    ("body", "expected", "centre"),
     [
-        (HEAD + "weight v: [n] ~ N(0, 1 / n)\noutput dot(v, h)", {"v"}),
-        (HEAD + "weight v: [n] ~ N(0, 1 / n)\nweight c ~ N(0, 1)\noutput dot(v, h) + c", {"v", "c"}),
-        (HEAD + "weight v: [n] ~ N(0, 1 / n)\noutput dot(v, h) + 1", set()),
-        (HEAD + "weight v: [n] ~ N(0, 1 / n)\noutput erf(dot(v, h))", set()),
-        (HEAD + "weight v: [n] ~ N(0, 1 / n)\noutput dot(v, h * v)", set()),
-        (HEAD + "weight c ~ N(1, 1)\nweight v: [n] ~ N(0, 1 / n)\noutput dot(v, h) * c", {"v"}),
-        (HEAD + "weight c ~ N(1, 1)\nweight v: [n] ~ N(0, 1 / n)\noutput dot(v, h) + c", set()),
-        ("weight v: [n] ~ N(0, 1 / n)\nweight W: [n, d] ~ N(0, 1 / d)\noutput dot(v, W @ x)", {"W"}),
-        (HEAD + "output avg(h)", set()),
-        (HEAD + "weight v: [n] ~ N(0, 1 / n)\nweight u: [n] ~ N(0, 1 / n)\noutput dot(v, h) + dot(u, h^2)", {"v", "u"}),
+        (HEAD + V + "output dot(v, h)", {"v"}, False),
+        (HEAD + V + "weight c ~ N(0, 1)\noutput dot(v, h) + c", {"v", "c"}, False),
+        (HEAD + V + "output dot(v, h) + 1", {"v"}, True),
+        (HEAD + V + "output dot(v, h) + avg(h)", {"v"}, True),
+        (HEAD + V + "output erf(dot(v, h))", set(), True),
+        (HEAD + V + "output dot(v, h * v)", set(), True),
+        (HEAD + "weight c ~ N(1, 1)\n" + V + "output dot(v, h) * c", {"v"}, False),
+        (HEAD + "weight c ~ N(1, 1)\n" + V + "output dot(v, h) + c", {"v", "c"}, True),
+        (V + "weight W: [n, d] ~ N(0, 1 / d)\noutput dot(v, W @ x)", {"W"}, False),
+        (HEAD + "output avg(h)", set(), True),
+        (HEAD + V + "weight u: [n] ~ N(0, 1 / n)\noutput dot(v, h) + dot(u, h^2)", {"v", "u"}, False),
     ],
 )
-def test_readout_weights(body, expected):
+def test_readout_weights(body, expected, centre):
     program = program_of(X + body)
-    assert readout_weights(program, program.outputs[0].name) == expected
+    name = program.outputs[0].name
+    assert readout_weights(program, name) == expected
+    assert has_centre(program, name, readout_weights(program, name)) == centre
 
 
 def test_the_covariance_given_the_hidden_weights():

@@ -47,6 +47,31 @@ def test_arrays_of_ones_own():
             net.validate(X, (32, 64), 4, against=bad)
 
 
+MEANS = ["dot(v, h) + c", "dot(v, h) + 3", "dot(v, h) + avg(h)", "dot(v, h) * avg(v * v * n) + dot(h, h) / n"]
+
+
+@pytest.mark.parametrize("output", MEANS)
+def test_outputs_that_have_a_mean(output):
+    """The NNGP is the covariance of the outputs, E[h h'] here with the variance of c; networks show that one."""
+    net = tensorprog.load(f"""
+program p():
+    width n = 64
+    input x: [d]
+    weight W: [n, d] ~ N(0, 1 / d)
+    weight v: [n] ~ N(0, 1 / n)
+    weight c ~ N(2, 1)
+    h = relu(W @ x)
+    output {output}
+""")
+    cosine = X @ X.T / np.outer(np.linalg.norm(X, axis=1), np.linalg.norm(X, axis=1))
+    angle = np.arccos(np.clip(cosine, -1, 1))
+    h = (np.sin(angle) + (np.pi - angle) * cosine) * np.sqrt(np.outer(*2 * [(X**2).sum(1)])) / (2 * np.pi * X.shape[1])
+    found = net.kernels(X, want=("nngp",), accuracy=0.03 if "n)" in output else None)
+    error = 0.0 if found.nngp_se is None else 5 * found.nngp_se
+    assert np.all(np.abs(found.nngp - h - ("c" in output)) <= error + 1e-12)
+    assert net.validate(X, (32, 64, 128), 48).verdict != "disagrees"
+
+
 def test_which_limits_are_gaussian():
     for name, expected in {"mlp": True, "densenet": True, "transformer": True, "attention_sqrt": False,
                            "mean_pooled_mlp": False}.items():
