@@ -22,7 +22,7 @@ from tensorprog.finite.dyads import dyad_gram
 from tensorprog.finite.products import mix, take
 from tensorprog.finite.state import State
 from tensorprog.finite.sums import inner_products, summed_gram
-from tensorprog.finite.uses import Floats, Gather, Side, entries_of_all, pattern_of
+from tensorprog.finite.uses import Floats, Gather, Side, entries_of_all, pair_cost, pattern_of, sum_cost
 from tensorprog.finite.weights import Array
 from tensorprog.ir.program import Use
 
@@ -44,7 +44,7 @@ def gradient_gram(
         return dyad_gram(entries, samples)
     if all(s.single for s in sides):
         return _concatenated(sides, samples, chunk)
-    if sum(s.pair_cost for s in sides) <= sum(s.sum_cost for s in sides):
+    if pair_cost(sides) <= sum_cost(sides, samples):
         return _paired(sides, samples, chunk)
     return summed_gram(sides, samples, chunk)
 

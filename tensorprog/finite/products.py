@@ -21,8 +21,11 @@ from scipy.sparse import csr_matrix
 from tensorprog.finite.weights import Array
 from tensorprog.ir.tables import Ints
 
-LEAST_ROWS = 32
+LEAST_ROWS = 8
 """Vectors in a run, on average over the runs, from which on it is multiplied by itself."""
+
+LEAST_VECTORS = 32
+"""Vectors in a run and its repeats, on average, from which on the call pays."""
 
 HELD = 1 << 18
 """Numbers of products that are held at once, so that they are in the cache when they are added."""
@@ -79,9 +82,9 @@ def _pairs(element: int, target: Ints, source: Ints, coef: Floats) -> Pairs:
 
 
 def repeated(runs: Iterable[Run]) -> Iterator[Run]:
-    """Runs of one length and coefficient that follow one another at equal distances, as one."""
+    """Runs of one length and coefficient at equal distances, as one; in any order."""
     group: list[Run] = []
-    for run in runs:
+    for run in sorted(runs, key=lambda run: (run.length, run.coef, run.target)):
         if group and not _goes_on(group, run):
             yield replace(group[0], count=len(group), steps=_steps(group[0], group[-1], len(group) - 1))
             group = []
@@ -119,7 +122,10 @@ def products(size: int, pairs: tuple[Pairs, ...], operand: Array, matrices: Arra
 
 
 def _runs_pay(pairs: Pairs, examples: int) -> bool:
-    return pairs.runs is not None and len(pairs.target) * examples >= LEAST_ROWS * sum(r.count for r in pairs.runs)
+    if pairs.runs is None:
+        return False
+    least = max(LEAST_ROWS * sum(run.count for run in pairs.runs), LEAST_VECTORS * len(pairs.runs))
+    return len(pairs.target) * examples >= least
 
 
 def _held(run: Run, result: Array) -> int:
@@ -141,9 +147,11 @@ def _add_run(result: Array, run: Run, operand: Array, matrix: Array, memory: Arr
 
 
 def _repeats(family: Array, run: Run, side: int) -> Array:
-    """`repeats` with the vectors of all examples in one matrix: a view, [count, length * examples, dim]."""
-    found = repeats(family, run, side)
-    return found.reshape(run.count, -1, family.shape[-1])
+    """`repeats` of a family in order, the vectors of all examples in one matrix: [count, length * examples, dim]."""
+    start, step = (run.target, run.source)[side], run.steps[side]
+    one, vector, number = family.strides
+    shape = run.count, run.length * family.shape[1], family.shape[2]
+    return np.ndarray(shape, family.dtype, family, start * one, (step * one, vector, number))
 
 
 def repeats(values: Array, run: Run, side: int) -> Array:

@@ -5,6 +5,7 @@ Runs go on side by side, stage by stage (`stages.py`): a Gram matrix needs the g
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +22,7 @@ from tensorprog.finite.state import Group, State
 from tensorprog.finite.threads import parallel, team, workers
 from tensorprog.finite.uses import Floats
 from tensorprog.finite.weights import Array, Network
+from tensorprog.ir.expr import integer
 from tensorprog.ir.program import Program, Use
 from tensorprog.ir.tables import count
 
@@ -107,10 +109,10 @@ class Runs:
         return cut(group, threads * max(1, round(vectors / (threads * PART))) if vectors >= MANY else 1)
 
     def vectors(self, group: Group) -> int:
-        """The vectors of the largest family, over all examples."""
+        """The vectors, over all examples, of the family that takes the most memory."""
         env = {**self.network.env, **group.sizes}
-        families = (count(i.var.axes, env) for i in self.program.instrs if i.var.dim is not None)
-        return group.examples * max(families, default=0)
+        families = [(count(i.var.axes, env), integer(i.var.dim.size, env)) for i in self.program.instrs if i.var.dim]
+        return group.examples * max(families, key=math.prod, default=(0, 0))[0]
 
     def samples(self, groups: list[Group]) -> int:
         """The rows of the kernel that groups have."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
@@ -112,21 +113,24 @@ class Side:
         cols = self.col_family()
         return self.row_family.shape[-1], 1 if cols is None else cols.shape[-1]
 
-    @property
-    def pair_cost(self) -> float:
-        """Multiplications of the way by pairs, half of them saved by symmetry."""
-        (n1, n2), outputs = self.dims, len(self.pattern.rows)
-        uses = np.array([[len(g.at) * self.examples * (outputs, len(g.cols))[k] for k in (0, 1)]
-                         for g in self.pattern.gathers], dtype=float)
-        return float((uses**2 @ [n1 / 2 + PASS, n2 / 2]).sum())
 
-    @property
-    def sum_cost(self) -> float:
-        """Multiplications of the way by sums."""
-        (n1, n2), outputs = self.dims, len(self.pattern.rows)
-        samples = self.examples * outputs
-        uses = sum(float(np.ptp(g.at)) + 1 for g in self.pattern.gathers)
-        return n1 * n2 * samples * (uses + (samples / 2 + PASS) * len(self.pattern.gathers))
+def pair_cost(sides: Sequence[Side]) -> float:
+    """Multiplications of the way by pairs, half of them saved by symmetry."""
+    n1, n2 = sides[0].dims
+    met: dict[int, NDArray[np.float64]] = defaultdict(lambda: np.zeros(2))
+    for s in sides:
+        for g in s.pattern.gathers:
+            met[g.element] += len(g.at) * s.examples * np.array([len(s.pattern.rows), len(g.cols)], dtype=float)
+    return float(sum(uses**2 @ [n1 / 2 + PASS, n2 / 2] for uses in met.values()))
+
+
+def sum_cost(sides: Sequence[Side], samples: int) -> float:
+    """Multiplications of the way by sums, the Gram matrix of so many samples included."""
+    n1, n2 = sides[0].dims
+    elements = len({g.element for s in sides for g in s.pattern.gathers})
+    sums = sum(s.examples * len(s.pattern.rows) * (float(np.ptp(g.at)) + 1 + PASS)
+               for s in sides for g in s.pattern.gathers)
+    return n1 * n2 * (sums + samples**2 / 2 * elements)
 
 
 def entries_of(use: Use, state: State, first: int) -> Entries:

@@ -59,7 +59,7 @@ def test_both_ways_and_small_pieces_agree(way, monkeypatch):
     x = RNG.standard_normal((5, 4, 4, 2))
     network = net.weights(x, 6, dtype=np.float64)
     whole = net.empirical(x, network).ntk
-    monkeypatch.setattr(f"tensorprog.finite.gram.Side.{way}_cost", property(lambda side: 0.0))
+    monkeypatch.setattr(f"tensorprog.finite.gram.{way}_cost", lambda *given: 0.0)
     monkeypatch.setattr("tensorprog.finite.runs.gradient_gram", lambda *given: gradient_gram(*given[:4], chunk=1))
     np.testing.assert_allclose(net.empirical(x, network).ntk, whole, rtol=1e-12)
 

@@ -60,3 +60,11 @@ def test_rows_of_an_image_are_one_run_and_other_distances_are_not():
     target, source = np.array([0, 1, 4, 5, 9, 10]), np.array([0, 1, 4, 5, 8, 9])
     (pairs,) = grouped(np.zeros(6, dtype=int), target, source, np.ones(6))
     assert [(r.target, r.source, r.length, r.count) for r in pairs.runs] == [(0, 0, 2, 2), (9, 8, 2, 1)]
+
+
+def test_rows_of_an_image_that_wraps_around_are_two_runs():
+    target = np.arange(30)
+    source = target // 6 * 6 + (target + 1) % 6
+    (pairs,) = grouped(np.zeros(30, dtype=int), target, source, np.ones(30))
+    assert [(r.target, r.source, r.length, r.count, r.steps) for r in pairs.runs] == [
+        (5, 0, 1, 5, (6, 6)), (0, 1, 5, 5, (6, 6))]
