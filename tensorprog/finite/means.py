@@ -3,9 +3,10 @@
     E K_n = K + b_1 / n + ... + b_m / n^m + ...       H0: K is the limit
 
 The means over seeds at several widths are extrapolated by a polynomial of order m in 1/width (for m = 1 half of what
-that removes counts as its error) and compared with the limit in two ways: all entries together (an F test with Box's
-degrees of freedom, Ann. Math. Stat. 25, 1954, so that correlated entries do not count as independent evidence), and the
-entry that is worst (a t test with Welch's degrees of freedom, corrected by Bonferroni).
+that removes counts as its error) and compared with the limit in two ways: all entries together (an F test, shifted and
+scaled so that three moments are those of a weighted sum of squares, Imhof, Biometrika 48, 1961: correlated entries do
+not count as independent evidence, and one strong direction has its longer tail), and the entry that is worst (a t test
+with Welch's degrees of freedom, corrected by Bonferroni).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from tensorprog.finite.rates import combined, gram_square, intercept
+from tensorprog.finite.rates import combined, gram_traces, intercept
 
 Floats = NDArray[np.float64]
 
@@ -55,12 +56,35 @@ class Worst:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Norms:
+    """The law of a weighted sum of squares of Gaussians over the estimate of its mean: 1 + scale (F - 1).
+
+    F has the degrees of freedom `dofs`.
+    """
+
+    scale: float
+    dofs: tuple[float, float]
+
+    def tail(self, ratio: float) -> float:
+        """The probability of a larger ratio."""
+        return float(stats.f.sf(1 + (ratio - 1) / self.scale, *self.dofs))
+
+    def bound(self, level: float) -> float:
+        """The ratio exceeded with probability `level`."""
+        return 1 + self.scale * (float(stats.f.isf(level, *self.dofs)) - 1)
+
+
+UNKNOWN = Norms(math.nan, (math.nan, math.nan))
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class MeanTest:
     """Whether the expectation of a quantity is the limit.
 
     `bias`: relative Frobenius norm of (expectation - limit), the noise subtracted.  `noise`: relative norm of the
     standard error of what was tested, the limit's own error included.  `p_norm`: the probability under H0 of so large
-    a norm, by an F distribution with the degrees of freedom `dofs`.  `p`: that of a norm or a worst entry as bad as
+    a norm, by the law `norms` of its square.  `p`: that of a norm or a worst entry as bad as
     this; nan without scatter.  `worst` is None if every entry is equal to the limit.
     """
 
@@ -69,7 +93,7 @@ class MeanTest:
     p_norm: float
     p: float
     worst: Worst | None
-    dofs: tuple[float, float]
+    norms: Norms
 
     @property
     def z(self) -> float:
@@ -80,7 +104,7 @@ class MeanTest:
         """A difference of this relative norm is found with probability of at least 0.95 by a test at this level."""
         if not self.noise > 0:
             return self.noise
-        return self.noise * (math.sqrt(float(stats.f.isf(level / 2, *self.dofs))) + float(stats.norm.ppf(POWER)))
+        return self.noise * (math.sqrt(max(0.0, self.norms.bound(level / 2))) + float(stats.norm.ppf(POWER)))
 
 
 def mean_test(
@@ -101,7 +125,7 @@ def mean_test(
     near, values = _near(gaps), list(_near(gaps).values())
     total, scatter = combined(_weights(near, order, decay), values)
     if min(len(g) for g in values) < 2 or not np.isfinite(total).all():
-        return MeanTest(float(np.linalg.norm(total)), math.nan, math.nan, math.nan, None, (math.nan, math.nan))
+        return MeanTest(float(np.linalg.norm(total)), math.nan, math.nan, math.nan, None, UNKNOWN)
     removed = total - values[-1].mean(axis=0) if order == 1 else np.zeros(len(total))
     return _test(total, scatter, np.stack([limit_error, remainder * removed]), [len(g) for g in values], distinct)
 
@@ -111,7 +135,7 @@ def curvature_test(gaps: Mapping[int, Floats], order: int = 1) -> MeanTest:
     near = _near(gaps)
     total, scatter = combined(_weights(near, order + 1, 1.0) - _weights(near, order, 1.0), list(near.values()))
     if min(len(g) for g in near.values()) < 2 or len(near) < order + 2 or not np.isfinite(total).all():
-        return MeanTest(float(np.linalg.norm(total)), math.nan, math.nan, math.nan, None, (math.nan, math.nan))
+        return MeanTest(float(np.linalg.norm(total)), math.nan, math.nan, math.nan, None, UNKNOWN)
     return _test(total, scatter, np.zeros((1, len(total))), [len(g) for g in near.values()], None)
 
 
@@ -131,25 +155,26 @@ def _test(
     """The tests of `total` = 0, whose covariance the rows of `scatter` (by width) and of `systematic` make up."""
     spread = np.concatenate([scatter, systematic])
     variance, square = float(np.sum(spread**2)), float(total @ total)
-    dof = _box(spread, variance)
-    dofs = dof, dof * (sum(seeds) - len(seeds))
-    chance = _chance(square, variance, dofs)
+    norms = _norms(spread, variance, sum(seeds) - len(seeds))
+    chance = _chance(square, variance, norms)
     worst = _worst(total, scatter, spread, seeds, np.arange(len(total)) if distinct is None else distinct)
     p = chance if worst is None else min(1.0, 2 * min(chance, worst.p))
-    return MeanTest(math.sqrt(max(0.0, square - variance)), math.sqrt(variance), chance, p, worst, dofs)
+    return MeanTest(math.sqrt(max(0.0, square - variance)), math.sqrt(variance), chance, p, worst, norms)
 
 
-def _box(spread: Floats, variance: float) -> float:
-    """The effective number of independent entries."""
+def _norms(spread: Floats, variance: float, dof: int) -> Norms:
+    """By the traces of the powers of the covariance: the mean, the variance and the skewness of the sum of squares."""
     if variance == 0:
-        return math.nan
-    return variance**2 / gram_square(spread)
+        return UNKNOWN
+    second, third = gram_traces(spread)
+    independent = second**3 / third**2
+    return Norms(math.sqrt(second * independent) / variance, (independent, independent * dof))
 
 
-def _chance(square: float, variance: float, dofs: tuple[float, float]) -> float:
+def _chance(square: float, variance: float, norms: Norms) -> float:
     if variance == 0:
         return 1.0 if square == 0 else 0.0
-    return float(stats.f.sf(square / variance, *dofs))
+    return norms.tail(square / variance)
 
 
 def _worst(

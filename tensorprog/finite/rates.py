@@ -119,16 +119,18 @@ def combined(coefficients: Floats, values: Sequence[Floats]) -> tuple[Floats, Fl
     return total, np.concatenate(rows)
 
 
-def gram_square(rows: Floats) -> float:
-    """The squared Frobenius norm of rows.T rows."""
+def gram_traces(rows: Floats) -> tuple[float, float]:
+    """The traces of the square and of the third power of rows.T rows."""
     few = rows if len(rows) < rows.shape[1] else rows.T
-    return float(np.sum((few @ few.T) ** 2))
+    gram = few @ few.T
+    square = gram @ gram
+    return float(np.trace(square)), float(np.sum(square * gram))
 
 
 def _norm(total: Floats, spread: Floats) -> Estimate:
     """|b| from |b + noise|^2: the expected square of the noise is subtracted; its own spread is the error."""
     square = float(total @ total) - float(np.sum(spread**2))
-    spread_of_square = math.sqrt(4 * float(np.sum((spread @ total) ** 2)) + 2 * gram_square(spread))
+    spread_of_square = math.sqrt(4 * float(np.sum((spread @ total) ** 2)) + 2 * gram_traces(spread)[0])
     value = math.sqrt(max(0.0, square))
     return Estimate(value, spread_of_square / (2 * max(value, math.sqrt(spread_of_square) / 2, 1e-300)))
 

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from tensorprog.finite.convergence import convergence
+from tensorprog.finite.means import mean_test
 
 WIDTHS = (64, 128, 256, 512, 1024)
 
@@ -118,3 +120,14 @@ def test_what_is_said_to_be_noticed_is_noticed():
     size = convergence(limit, wishart(limit, (64, 128, 256), 16, rng)).extrapolated.detectable(1e-3)
     found = [convergence((1 + size) * limit, wishart(limit, (64, 128, 256), 16, rng)).verdict for _ in range(60)]
     assert found.count("disagrees") >= 54
+
+
+@pytest.mark.parametrize("seeds", [8, 32])
+def test_far_tails_of_strongly_correlated_entries(seeds):
+    """Where one direction has half of the variance, p < 0.001 in 0.1% (two moments alone give 0.2%)."""
+    rng, scale = np.random.default_rng(seeds), np.sqrt([1, 0.5, 0.3, 0.2, 0.1, 0.1, 0.05, 0.05])
+    tests = (mean_test({w: rng.standard_normal((seeds, 8)) * scale / np.sqrt(w) for w in (32, 64)}, np.zeros(8),
+                       remainder=0.0) for _ in range(3000))
+    p = np.array([t.p_norm for t in tests])
+    for level in (0.05, 0.01, 0.001):
+        assert np.sum(p < level) <= stats.binom.ppf(0.999, len(p), level)

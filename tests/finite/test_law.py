@@ -46,10 +46,10 @@ def test_the_energy_test_is_exact():
 def test_wrong_laws_are_found(name):
     rng, root = np.random.default_rng(1), np.linalg.cholesky(K).T
     make = {
-        "heavy tails": lambda: rng.standard_normal((200, 3)) @ root * np.sqrt(rng.exponential(1, (200, 1))),
-        "no correlation": lambda: rng.standard_normal((200, 3)) * np.sqrt(np.diag(K)),
-        "common signs": lambda: tied(rng, 200),
-        "too small": lambda: 0.7 * rng.standard_normal((200, 3)) @ root,
+        "heavy tails": lambda: rng.standard_normal((400, 3)) @ root * np.sqrt(rng.exponential(1, (400, 1))),
+        "no correlation": lambda: rng.standard_normal((400, 3)) * np.sqrt(np.diag(K)),
+        "common signs": lambda: tied(rng, 400),
+        "too small": lambda: 0.7 * rng.standard_normal((400, 3)) @ root,
     }[name]
     covariance = np.diag([1.0, 1.0, 0.0]) if name == "common signs" else K
     found = law(covariance, {w: make() for w in (64, 128, 256)})
