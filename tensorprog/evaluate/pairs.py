@@ -207,6 +207,15 @@ def _place(kernel: Floats, values: Floats, i: Ints, j: Ints, mirrored: bool) -> 
     whole[i, :, j] = block
 
 
+def single_run(tape: Tape, data: Mapping[str, Floats], examples: int, errors: Errors) -> Run:
+    """All slots of the tape of one run, by arrays."""
+    run = Run(tape, (data, data), (examples,), None, errors)
+    run.execute(tape.ordered)
+    for key, slots in tape.slots.items():
+        run.values.setdefault(key, np.zeros((slots.size, examples)))
+    return run
+
+
 def part_of(run: Run, rows: Ints) -> Run:
     """The run on some of its examples."""
     return replace(run, examples=(len(rows),), values={k: v[:, rows] for k, v in run.values.items()})

@@ -12,14 +12,15 @@ by arrays; where there are many of them, the reduction is given up.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.backend.polar import SHAPES, Part, Sampled, Table, is_ready, tabulate
-from tensorprog.evaluate.pairs import Errors, Evaluator, Pairs, Tables, part_of, settle
+from tensorprog.evaluate.pairs import CONTEXT, Errors, Evaluator, Pairs, Tables, part_of, settle, single_run
 from tensorprog.evaluate.zonal import only_norm, only_product, placed
 from tensorprog.finite.threads import parallel
 from tensorprog.tape.blocks import DataGram
@@ -92,10 +93,28 @@ class Polar:
         for name, error in zip(self.names, self.table.errors.tolist(), strict=True):
             self.tables[name] = max(self.tables.get(name, 0.0), error)
         i, j = (np.concatenate(side) for side in zip(*found, strict=True))
-        settle(self.pairs, kernels, i, j, mirrored)
+        settle(replace(self.pairs, runs=cache(lambda: self._runs(i, j))), kernels, i, j, mirrored)
         if mirrored:
             for kernel, values in zip(kernels, self.table.on_diagonal(self._places(0)), strict=True):
                 np.fill_diagonal(kernel, values)
+
+    def _runs(self, i: Ints, j: Ints) -> tuple[Run, Run]:
+        """The runs of both sides by themselves, computed for the examples that `settle` reads only: others are 0."""
+        few = np.arange(CONTEXT)
+        if self.pairs.data[0] is self.pairs.data[1]:
+            both = self._run(0, np.concatenate([i, j, few]))
+            return both, both
+        return self._run(0, np.concatenate([i, few])), self._run(1, np.concatenate([j, few]))
+
+    def _run(self, side: int, examples: Ints) -> Run:
+        count = len(self.squares[side])
+        chosen = np.unique(examples[examples < count])
+        data = {name: x[chosen] for name, x in self.pairs.data[side].items()}
+        found = single_run(self.pairs.singles[side], data, len(chosen), self.pairs.errors)
+        values = {key: np.zeros((len(v), count)) for key, v in found.values.items()}
+        for key, v in found.values.items():
+            values[key][:, chosen] = v
+        return replace(found, examples=(count,), values=values)
 
     def _places(self, side: int) -> Floats:
         """The norms as the table takes them."""
@@ -173,7 +192,7 @@ def _sampled(pairs: Pairs, block: DataGram) -> Sampled:
 
     def kernels(squares: Floats, i: Ints, j: Ints, cosines: Floats) -> Floats:
         radii = np.sqrt(squares)
-        own = _own(pairs, block, radii)
+        own = single_run(pairs.singles[0], {block.left: placed(radii, block.li[0])}, len(radii), Errors())
         q = radii * radii
         data = {block.left: placed(np.sqrt(q[i] * q[j]), block.li[0])}, {block.right: placed(cosines, block.rj[0])}
         cross = Run(pairs.tape, data, (len(i),), (part_of(own, i), part_of(own, j)), Errors())
@@ -182,14 +201,3 @@ def _sampled(pairs: Pairs, block: DataGram) -> Sampled:
         return np.stack([cross.values.get(k, zero)[pairs.tape.slots[k].at[0]] for k in pairs.keys])
 
     return kernels
-
-
-def _own(pairs: Pairs, block: DataGram, radii: Floats) -> Run:
-    """The run of examples of some lengths."""
-    tape = pairs.singles[0]
-    data = {block.left: placed(radii, block.li[0])}
-    run = Run(tape, (data, data), (len(radii),), None, Errors())
-    run.execute(tape.ordered)
-    for key, slots in tape.slots.items():
-        run.values.setdefault(key, np.zeros((slots.size, len(radii))))
-    return run

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.backend.cosine import Part, Table, is_ready, tabulate
-from tensorprog.evaluate.pairs import TABULATED, Pairs, Tables, part_of
+from tensorprog.evaluate.pairs import TABULATED, Pairs, Tables, part_of, single_run
 from tensorprog.finite.threads import parallel
 from tensorprog.tape.blocks import DataGram
 from tensorprog.tape.degrees import NONE, Inhomogeneous, degrees
@@ -169,13 +169,7 @@ def _powers(pairs: Pairs, block: DataGram) -> tuple[Floats, Floats] | None:
 
 def _unit(pairs: Pairs, block: DataGram) -> Run:
     """The run of one example of length one."""
-    tape = pairs.singles[0]
-    data = {block.left: placed(np.ones(1), block.li[0])}
-    run = Run(tape, (data, data), (1,), None, pairs.errors)
-    run.execute(tape.ordered)
-    for key, slots in tape.slots.items():
-        run.values.setdefault(key, np.zeros((slots.size, 1)))
-    return run
+    return single_run(pairs.singles[0], {block.left: placed(np.ones(1), block.li[0])}, 1, pairs.errors)
 
 
 def _table(pairs: Pairs, block: DataGram, run: Run, norm: float, known: list[Known]) -> Table | None:

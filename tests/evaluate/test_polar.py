@@ -84,3 +84,22 @@ def test_out_of_reach() -> None:
     net = tensorprog.load(MLP.read_text().replace("dot(v, phi(h))", "dot(v, erf(1000 * h))"), depth=1)
     found = net.kernels(data(150, 2.0), dtype="float32")
     assert not any(r.tier == "table" for r in found.report.rows)
+
+
+def test_few_examples_are_near() -> None:
+    """Only these pass through the tape of one run."""
+    net, x = tensorprog.load(MLP, depth=2), data(150, 0.2)
+    net.kernels(x, dtype="float32")
+    counts: list[int] = []
+    original = polar.single_run
+
+    def counted(tape: Any, families: Any, examples: int, errors: Any) -> Any:
+        counts.append(examples)
+        return original(tape, families, examples, errors)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(polar, "single_run", counted)
+        patch.setattr(polar, "CONTEXT", 4)
+        patch.setattr("tensorprog.evaluate.pairs.CONTEXT", 4)
+        deviations(net, x)
+    assert counts == [6]  # 0 to 4, 40
