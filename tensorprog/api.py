@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from tensorprog.arguments import Seeds, byte_count, check_options, float_type, seeds_of, weights_of
+from tensorprog import arguments
+from tensorprog.arguments import Seeds, Width
 from tensorprog.dataset import Dataset, bind, check_pair, check_same_shapes
 from tensorprog.elaborate import Elaborated, elaborate
 from tensorprog.elaborate.driver import Parameter
@@ -37,7 +37,6 @@ if TYPE_CHECKING:  # these need numba and come on first use
     from tensorprog.verdict import Validation
 
 Array = NDArray[np.floating[Any]]
-Width = int | Mapping[str, int] | None
 Limits = tuple[NDArray[np.float64], NDArray[np.float64] | float]  # values and their standard errors
 Progress = Callable[[str, float], None]
 
@@ -180,14 +179,15 @@ class Network:
         from tensorprog.evaluate import Options, evaluate
 
         start = time.perf_counter()
-        options = Options(want, tier, accuracy, samples, replicates, seed, progress, dtype or "float64", reductions)
-        check_options(options)
+        kind = None if dtype is None else arguments.float_type(dtype).name
+        options = arguments.checked(
+            Options(want, tier, accuracy, samples, replicates, seed, progress, kind or "float64", reductions))
         left, right = self._bind(x1, x2)
         rows = [rows_of(self.program, self.output(output), d) for d in (left, right or left)]
-        check_memory(rows[0].total * rows[1].total, len(want))
+        check_memory(rows[0].total * rows[1].total, len(options.want))
         kernels = evaluate(self._derivations(output), left, right, options)
         check_finite(kernels, self.output(output))
-        shaped = kernels.shaped(rows[0].shape + rows[1].shape, dtype or type_of(x1, x2))
+        shaped = kernels.shaped(rows[0].shape + rows[1].shape, kind or type_of(x1, x2))
         return replace(shaped, seconds=time.perf_counter() - start)
 
     def kernel_gradients(
@@ -213,14 +213,13 @@ class Network:
         """
         from tensorprog.evaluate import Options, gradients
 
-        options = Options(want, tier, progress=progress, reductions=reductions)
-        check_options(options)
-        names = tuple(dict.fromkeys([wrt] if isinstance(wrt, str) else wrt))
-        values = numbers(self.program, names, wrt if isinstance(wrt, Mapping) else {})
+        options = arguments.checked(Options(want, tier, progress=progress, reductions=reductions))
+        names, others = arguments.parameters_of(wrt)
+        values = numbers(self.program, names, others)
         left, right = self._bind(x1, x2)
         chosen = self.output(output)
         rows = [rows_of(self.program, chosen, d) for d in (left, right or left)]
-        check_memory(rows[0].total * rows[1].total, len(want) * (1 + len(names)))
+        check_memory(rows[0].total * rows[1].total, len(options.want) * (1 + len(names)))
         found = gradients(self._parametric(chosen.name, names), values, left, right, options)
         return found.shaped(rows[0].shape + rows[1].shape, type_of(x1, x2))
 
@@ -244,11 +243,10 @@ class Network:
         """
         from tensorprog.evaluate import Options, pushed
 
-        options = Options(want, tier, progress=progress)
-        check_options(options)
+        options = arguments.checked(Options(want, tier, progress=progress))
         left, right = self._bind(x1, x2)
         rows = [rows_of(self.program, self.output(output), d) for d in (left, right or left)]
-        check_memory(rows[0].total * rows[1].total, 2 * len(want))
+        check_memory(rows[0].total * rows[1].total, 2 * len(options.want))
         direction = bind(self.program, along)
         check_same_shapes(self.program, left, direction)
         found = pushed(self._derivations(output), left, right, direction, options)
@@ -277,12 +275,12 @@ class Network:
         given = {name: k for name, k in (("nngp", nngp), ("ntk", ntk)) if k is not None}
         if not given:
             raise fail("kernel_vjp needs weights for the entries of a kernel: nngp=, ntk=, or both")
-        options = Options(tuple(given), tier, progress=progress)
-        check_options(options)
+        options = arguments.checked(Options(tuple(given), tier, progress=progress))
         left, right = self._bind(x1, x2)
         rows = [rows_of(self.program, self.output(output), d) for d in (left, right or left)]
         full = rows[0].shape + rows[1].shape
-        weights = {name: weights_of(name, k, full).reshape(rows[0].total, rows[1].total) for name, k in given.items()}
+        weights = {name: arguments.weights_of(name, k, full).reshape(rows[0].total, rows[1].total)
+                   for name, k in given.items()}
         found = pulled(self._derivations(output), left, right, weights, options).shaped(full, type_of(x1, x2))
         return replace(found, x=like(self.program, left, found.x, x1, type_of(x1, x2)))
 
@@ -314,15 +312,15 @@ class Network:
         from tensorprog.evaluate import Options
         from tensorprog.store import Asked, Wanted, write_kernels
 
-        inside = dtype or "float64"
-        check_options(Options(want, tier, dtype=inside))
+        kind = None if dtype is None else arguments.float_type(dtype).name
+        options = arguments.checked(Options(want, tier, progress=progress, dtype=kind or "float64"))
         left, right = self._bind(x1, x2)
         chosen = self.output(output)
         rows = [rows_of(self.program, chosen, d) for d in (left, right or left)]
-        how = Wanted(Path(out), want, tier, memory, cluster, progress, inside, reductions)
+        how = Wanted(Path(out), options.want, tier, memory, cluster, progress, options.dtype, reductions)
         asked = Asked(self.elaborated, chosen.name, left, right)
         shapes = rows[0].shape, rows[1].shape
-        return write_kernels(asked, self.limit(output), shapes, dtype or type_of(x1, x2), how)
+        return write_kernels(asked, self.limit(output), shapes, kind or type_of(x1, x2), how)
 
     def value(self, x: Any = None, output: str | None = None) -> Array:
         """The limit of an output that is a number, such as avg(h) or dot(u, v) / n: [N], [N, B] with an axis.
@@ -345,8 +343,7 @@ class Network:
         """`value` and its standard error, zero where it is not sampled; options as for `kernels`."""
         from tensorprog.evaluate import Options, scalar_limit
 
-        options = Options((), "auto", accuracy, samples, replicates, seed, progress)
-        check_options(options)
+        options = arguments.checked(Options((), "auto", accuracy, samples, replicates, seed, progress))
         chosen = self.output(output)
         if not is_number(self.limit(output)):
             raise fail(f"output '{chosen.name}' is no number in the limit", chosen.span, "ask for its kernels")
@@ -375,8 +372,8 @@ class Network:
         """
         from tensorprog.finite import draw
 
-        data = bind(self.program, x)
-        return draw(self.program, data.sizes(), self._widths(width, data), seed, float_type(dtype))
+        data, first = bind(self.program, x), arguments.whole("a seed", seed, 0)
+        return draw(self.program, data.sizes(), self._widths(width, data), first, arguments.float_type(dtype))
 
     def empirical(
         self,
@@ -400,7 +397,11 @@ class Network:
 
         data = bind(self.program, x)
         chosen = self.output(output)
-        found = measured(self.program, chosen.name, data, weights or self.weights(x), want, byte_count(memory))
+        if weights is None:
+            weights = self.weights(x)
+        arguments.check_weights(self.program, weights, data.sizes())
+        limit = arguments.byte_count(memory)
+        found = measured(self.program, chosen.name, data, weights, arguments.kinds(want), limit)
         rows = rows_of(self.program, chosen, data).shape
 
         def view(k: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
@@ -430,12 +431,13 @@ class Network:
         from tensorprog.validation import measured
 
         data = bind(self.program, x)
-        name, widths, kind = self.output(output).name, self._widths(width, data), float_type(dtype)
-        chosen, limit = seeds_of(seeds), byte_count(memory)
+        name, widths, kind = self.output(output).name, self._widths(width, data), arguments.float_type(dtype)
+        kinds, chosen, limit = arguments.kinds(want), arguments.seeds_of(seeds), arguments.byte_count(memory)
         share = None if limit is None else limit // min(workers(), len(chosen))
 
         def one(seed: int) -> Draw:
-            return measured(self.program, name, data, draw(self.program, data.sizes(), widths, seed, kind), want, share)
+            network = draw(self.program, data.sizes(), widths, seed, kind)
+            return measured(self.program, name, data, network, kinds, share)
 
         return tuple(parallel(one, chosen))
 
@@ -454,31 +456,18 @@ class Network:
         """Parameters to a .npz file, for `forward` of `export`: NAME [axes..., rows, cols], and lr/NAME, its rate."""
         from tensorprog.export import save_parameters
 
-        save_parameters(self.program, weights, Path(out))
+        save_parameters(self.program, arguments.check_weights(self.program, weights, {}), Path(out))
 
     def _widths(self, width: Width, data: Dataset) -> dict[str, int]:
         from tensorprog.finite import widths_at
 
-        names = [w.name for w in self.program.widths]
-        if isinstance(width, Mapping):
-            if set(width) != set(names):
-                raise fail(f"widths are given for {', '.join(map(str, width)) or 'nothing'}", self.program.span,
-                           f"the widths of the program are {', '.join(names) or 'none'}")
-            found = {name: int(width[name]) for name in names}
-        else:
-            found = widths_at(self.program, self._width(width), data.sizes())
-        if any(n < 1 for n in found.values()):
-            raise fail(f"a width must be at least 1, not {min(found.values())}")
-        return found
+        chosen = arguments.with_widths(self.program, width)
+        return widths_at(chosen, arguments.first_width(chosen, width), data.sizes())
 
-    def _width(self, width: int | None) -> int:
-        if width is not None:
-            if width < 1:
-                raise fail(f"a width must be at least 1, not {width}")
-            return int(width)
-        from tensorprog.ir.expr import evaluate as value
-
-        return int(value(self.program.widths[0].size, {})) if self.program.widths else 1
+    def _at(self, width: Width) -> Network:
+        """The network whose widths are in these ratios."""
+        chosen = arguments.with_widths(self.program, width)
+        return self if chosen is self.program else Network(replace(self.elaborated, program=chosen))
 
     def validate(
         self,
@@ -491,6 +480,8 @@ class Network:
         accuracy: float | None = None,
         against: Network | Mapping[str, Any] | None = None,
         seed: int = 0,
+        *,
+        width: Mapping[str, int] | None = None,
     ) -> Validation:
         """The limit beside simulations: deviations at several widths, their slope, the law of the outputs, a verdict.
 
@@ -500,29 +491,33 @@ class Network:
         covariances across examples and their joint law.  `against` is another limit to compare the simulations with:
         that of another network, or arrays {"nngp": K, "ntk": K} of one's own, in the shape of those of `kernels`.
         A limit that is right is called wrong with a probability of at most 0.001; another `seed` draws other networks.
+
+        `widths` are those of the first width of the program; others, and the limit, have the ratios that the file
+        says, or those of `width`, {"n": 16, "m": 32}.
         """
         from tensorprog.limit.gaussian import is_gaussian
         from tensorprog.validation import affordable_widths, study
 
-        if min(widths or (1,)) < 1 or (seeds is not None and seeds < 1):
-            raise fail("widths and seeds must be positive numbers")
+        chosen = None if widths is None else arguments.widths_of(widths)
+        count = None if seeds is None else arguments.whole("the number of seeds", seeds)
+        time_limit, first = arguments.positive("seconds", seconds), arguments.whole("a seed", seed, 0)
         data = bind(self.program, x)
-        net, name = self._studied(output)
+        net, name = self._at(arguments.ratios(width))._studied(output)
         if against is None:
             limits = net._limit_values(x, name, accuracy, progress)
         elif isinstance(against, Network):
             other, claimed = against._studied(output if len(against.program.outputs) > 1 else None)
             limits = other._limit_values(x, claimed)
         else:
-            limits = _claimed(against, rows_of(net.program, net.output(name), data).total)
-        if widths is None or seeds is None:
-            widths, affordable = affordable_widths(net.program, name, data, seconds, widths)
-            seeds = seeds or affordable
+            limits = arguments.claimed(against, rows_of(net.program, net.output(name), data).total)
+        if chosen is None or count is None:
+            chosen, affordable = affordable_widths(net.program, name, data, time_limit, chosen)
+            count = count or affordable
         limit = net.limit(name)
         hint = "" if against is None or limit.verdict.holds else f"{limit.verdict.reason}; {INDEPENDENT}"
-        outputs = self.program.outputs if net is not self else (self.output(output),)
-        return study(net.program, name, data, limits, widths, seeds, progress, gaussian=is_gaussian(limit), hint=hint,
-                     rows=row_names(self.program, outputs, data), seed=seed)
+        outputs = self.program.outputs if name == joint.NAME else (self.output(output),)
+        return study(net.program, name, data, limits, chosen, count, progress, gaussian=is_gaussian(limit), hint=hint,
+                     rows=row_names(self.program, outputs, data), seed=first)
 
     def _studied(self, output: str | None) -> tuple[Network, str]:
         """The network and the output that a study is of: the one chosen, or all of several as one family.
@@ -565,7 +560,7 @@ class Network:
         x: Any,
         y: Any,
         x_test: Any = None,
-        width: int | None = None,
+        width: Width = None,
         seed: int = 0,
         *,
         steps: int = 100,
@@ -581,12 +576,14 @@ class Network:
         ("logistic", y = -1 or 1), each weight with its own `lr`; `flow`: gradient flow, by Runge and Kutta.  `y` has
         one number per output of the examples `x`; the outputs for `x_test` are recorded, too.  `step`, when left out,
         is the number of targets over the largest eigenvalue of the limiting NTK; descent is stable below twice that.
+        `width` as for `weights`; the limit is that of widths in these ratios.
         Raises TensorProgError without an NTK, for targets that do not fit, and when training diverges.
         """
         from tensorprog.training import prepare, train
 
-        task, schedule = prepare(self, x, y, x_test, output, loss, steps, step, flow)
-        return train(task, self._width(width), seed, schedule, progress)
+        chosen, first = arguments.first_width(self.program, width), arguments.whole("a seed", seed, 0)
+        task, schedule = prepare(self._at(width), x, y, x_test, output, loss, steps, step, flow)
+        return train(task, chosen, first, schedule, progress)
 
     def train_study(
         self,
@@ -602,14 +599,17 @@ class Network:
         flow: bool = False,
         output: str | None = None,
         progress: Progress | None = None,
+        width: Mapping[str, int] | None = None,
     ) -> TrainingStudy:
-        """`train` at several widths, `seeds` networks each: how fast the deviations fall with the width."""
+        """`train` at several widths, `seeds` networks each: how fast the deviations fall with the width.
+
+        `widths` and `width` as for `validate`.
+        """
         from tensorprog.training import prepare, train_study
 
-        if seeds < 1 or min(widths, default=0) < 1:
-            raise fail("widths and seeds must be positive numbers")
-        task, schedule = prepare(self, x, y, x_test, output, loss, steps, step, flow)
-        return train_study(task, widths, seeds, schedule, progress)
+        chosen, count = arguments.widths_of(widths), arguments.whole("the number of seeds", seeds)
+        task, schedule = prepare(self._at(arguments.ratios(width)), x, y, x_test, output, loss, steps, step, flow)
+        return train_study(task, chosen, count, schedule, progress)
 
     def _limit_values(
         self, x: Any, output: str, accuracy: float | None = None, progress: Progress | None = None
@@ -623,21 +623,9 @@ class Network:
             return found
         from tensorprog.evaluate import Options, evaluate
 
-        options = Options(accuracy=accuracy, progress=progress)
+        options = arguments.checked(Options(accuracy=accuracy, progress=progress))
         kernels = evaluate(self._derivations(output), bind(self.program, x), None, options)
         for kind, k, se in (("nngp", kernels.nngp, kernels.nngp_se), ("ntk", kernels.ntk, kernels.ntk_se)):
             if k is not None:
                 found[kind] = (k, 0.0 if se is None else se)
         return found
-
-
-def _claimed(against: Mapping[str, Any], rows: int) -> dict[str, Limits]:
-    """Arrays that the user takes for the limit, in the form of `_limit_values`."""
-    shapes = {"nngp": (rows, rows), "ntk": (rows, rows), "value": (rows,)}
-    if not against or not set(against) <= set(shapes):
-        raise fail("a limit to compare with is a network, or arrays by the names 'nngp', 'ntk' or 'value'")
-    found = {kind: np.asarray(k, dtype=np.float64) for kind, k in against.items()}
-    for kind, k in found.items():
-        if k.size != math.prod(shapes[kind]) or not np.isfinite(k).all():
-            raise fail(f"'{kind}' must be {list(shapes[kind])} finite numbers, not {list(k.shape)}")
-    return {kind: (k.reshape(shapes[kind]), 0.0) for kind, k in found.items()}

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorprog.arguments import positive, reals, whole
 from tensorprog.autodiff import differentiate
 from tensorprog.dataset import Dataset, bind
 from tensorprog.errors import fail
@@ -157,11 +158,10 @@ def prepare(
     net: Network, x: Any, y: Any, x_test: Any, output: str | None, loss: str, steps: int, step: float | None, flow: bool
 ) -> tuple[Task, Schedule]:
     """What is to be learned, and how; see `Network.train`.  Raises TensorProgError for what does not fit."""
-    if loss not in LOSSES:
+    if loss not in tuple(LOSSES):
         raise fail(f"there is no loss '{loss}'", hint=f"losses: {', '.join(LOSSES)}")
-    if steps < 0 or (step is not None and not step > 0):
-        raise fail("steps and their size must be positive numbers")
-    name, targets = net.output(output).name, np.asarray(y, dtype=np.float64).ravel()
+    steps, step = whole("steps", steps, 0), None if step is None else positive("the size of a step", step)
+    name, targets = net.output(output).name, reals("targets", y).ravel()
     check_targets(LOSSES[loss], targets)
     data, test = bind(net.program, x), None
     kernel = np.asarray(net.ntk(x, output=name), dtype=np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,8 +75,21 @@ def sampling_options(command: Command) -> Command:
     return command
 
 
+class Positive(click.FloatRange):
+    """A positive number, neither infinite nor NaN."""
+
+    def __init__(self) -> None:
+        super().__init__(0, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return found
+
+
 accuracy_option = click.option(
-    "--accuracy", type=click.FloatRange(0, min_open=True), metavar="EPS",
+    "--accuracy", type=Positive(), metavar="EPS",
     help="Sample until the largest standard error is below EPS times the scale of its kernel.",
 )
 

@@ -10,7 +10,7 @@ import click
 
 from tensorprog.cli.console import Console, Progress
 from tensorprog.cli.kernel import standard_error
-from tensorprog.cli.options import accuracy_option, chosen, program_options
+from tensorprog.cli.options import Positive, accuracy_option, chosen, program_options
 from tensorprog.loading import BUNDLED, bundled
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ FEW = 30
 @program_options
 @click.option("--data", type=click.Choice(BUNDLED), default="digits", show_default=True)
 @click.option("--n", type=click.IntRange(6), help="Examples for the kernels (default: what fits into --seconds).")
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True,
+@click.option("--seconds", type=Positive(), default=10.0, show_default=True,
               help="Time for the evaluation of the kernels, and again for the simulations.")
 @click.option("--plot", type=click.Path(path_type=Path), help="The picture (default: PROGRAM.png).")
 @accuracy_option

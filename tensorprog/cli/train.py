@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from tensorprog.cli.data import first
-from tensorprog.cli.options import chosen, program_options
+from tensorprog.cli.options import Positive, chosen, program_options
 from tensorprog.cli.widths import Widths
 from tensorprog.loading import BUNDLED, Labelled, bundled
 
@@ -24,7 +24,7 @@ from tensorprog.loading import BUNDLED, Labelled, bundled
               help="Such as 64,128,256 or 64..1024; with several, how fast deviations fall.")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Networks at every width.")
 @click.option("--steps", type=click.IntRange(1), default=100, show_default=True)
-@click.option("--step", type=click.FloatRange(0, min_open=True), help="Size of a step (default: a stable one).")
+@click.option("--step", type=Positive(), help="Size of a step (default: a stable one).")
 @click.option("--loss", type=click.Choice(("squared", "logistic")), default="squared", show_default=True)
 @click.option("--flow", is_flag=True, help="Gradient flow instead of descent.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Write a picture of outputs and kernel over time.")

@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from tensorprog.cli.data import HELP, read_or_draw
-from tensorprog.cli.options import accuracy_option, chosen, program_options
+from tensorprog.cli.options import Positive, accuracy_option, chosen, program_options
 from tensorprog.cli.widths import Widths
 from tensorprog.errors import fail
 from tensorprog.loading import load_file
@@ -47,7 +47,7 @@ def _trained(net: Network, x: Any, found: Validation, steps: int, output: str | 
 @click.option("--n", type=click.IntRange(1), default=EXAMPLES, show_default=True, help="Only the first N examples.")
 @click.option("--widths", type=Widths(), help="Such as 64,128,256,512 or 64..512.")
 @click.option("--seeds", type=click.IntRange(2), help="Networks at every width.")
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True,
+@click.option("--seconds", type=Positive(), default=10.0, show_default=True,
               help="Time for the simulations, where widths or seeds are not given.")
 @click.option("--against", type=click.Path(path_type=Path), metavar="FILE",
               help="Compare with another limit: a .tp file, or an .npz file with arrays nngp and ntk.")

@@ -7,7 +7,6 @@ and so occur in the laws of weights alone.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from fractions import Fraction
@@ -62,11 +61,7 @@ def with_parameters(elaborated: Elaborated, names: Sequence[str]) -> Program:
 def numbers(program: Program, names: Sequence[str], others: Mapping[str, float]) -> dict[str, Fraction]:
     """The numbers of parameters, or `others` in their place.  Raises TensorProgError for one unknown or no number."""
     chosen = {name: _value(program, name) for name in names}
-    for name, value in others.items():
-        if not math.isfinite(value):
-            raise fail(f"parameter '{name}' must be a number, not {value}", program.span)
-        chosen[name] = Fraction(value)
-    return chosen
+    return chosen | {name: Fraction(value) for name, value in others.items()}
 
 
 def _value(program: Program, name: str) -> Fraction:

@@ -69,16 +69,25 @@ def draw(
 
 
 def _entries(weight: Weight, env: Sizes, rng: np.random.Generator, dtype: np.dtype[Any]) -> Array:
-    shape = (count(weight.axes, env), *(_size(d, weight, env) for d in (weight.rows, weight.cols) if d is not None))
+    shape = shape_of(weight, env)
     mean, variance = float(evaluate(weight.mean, env)), float(evaluate(weight.variance, env))
     if not (variance >= 0 and math.isfinite(variance) and math.isfinite(mean)):
         raise fail(f"weight {weight.name} has mean {mean:g} and variance {variance:g}", weight.span)
     if variance == 0:
         return np.full(shape, mean, dtype=dtype)
-    entries = rng.standard_normal(shape, dtype=dtype.type)
+    try:
+        entries = rng.standard_normal(shape, dtype=dtype.type)
+    except (MemoryError, ValueError):
+        message = f"weight {weight.name} of the shape {list(shape)} takes more memory than there is"
+        raise fail(message, weight.span, "take a smaller width") from None
     entries *= dtype.type(math.sqrt(variance))
     entries += dtype.type(mean)
     return entries
+
+
+def shape_of(weight: Weight, env: Sizes) -> tuple[int, ...]:
+    """[elements], [elements, rows] or [elements, rows, cols] at these sizes and widths."""
+    return count(weight.axes, env), *(_size(d, weight, env) for d in (weight.rows, weight.cols) if d is not None)
 
 
 def _size(dim: Dim, weight: Weight, env: Sizes) -> int:
