@@ -108,7 +108,8 @@ class GridMachine:
         width = len(tiles[0][0])
         values = {k: np.empty((len(tiles), int(np.prod(part.sizes[k])), width)) for k in part.keys}
         done, waiting = list[int](), iter(enumerate(tiles))
-        spaces = [_Space(self, part, known, width) for _ in range(min(cores(), len(tiles)))]
+        tabled = [(_steps(self, part, s), _sides(part, known, s)) for s in part.tables.stages]
+        spaces = [_Space(self, part, known, width, tabled) for _ in range(min(cores(), len(tiles)))]
 
         def work(space: _Space) -> None:
             for n, tile in waiting:
@@ -128,49 +129,22 @@ class GridMachine:
 class _Space:
     """The arrays of a thread."""
 
-    def __init__(self, machine: GridMachine, part: Part, known: tuple[Known, Known], tile: int) -> None:
-        self.machine, self.part, self.known, self.tile = machine, part, known, tile
+    def __init__(  # noqa: PLR0913
+        self, machine: GridMachine, part: Part, known: tuple[Known, Known], tile: int, tabled: list[tuple[Ints, Ints]]
+    ) -> None:
+        self.part, self.known, self.tile = part, known, tile
         self.slots = np.zeros((part.tables.rows, tile))
         self.line = np.zeros(part.tables.width * tile)
         self.rows = tuple(np.zeros((k.rows.shape[1], tile)) for k in known)
         self.last = np.full(tile, -1), np.full(tile, -1)
         self.worst = np.zeros(len(part.expectations))
         self.code: Any = load(machine.source)
-        self.stages = [(s, *self._arrays(s)) for s in part.tables.stages]
+        self.stages = [(s, *t, _places(s)) for s, t in zip(part.tables.stages, tabled, strict=True)]
 
     def whole(self, key: Key, count: int) -> Floats:
         """The slots of a key that is kept as a whole."""
         first = self.part.tables.whole[key]
         return np.asarray(self.slots[first : first + count])
-
-    def _arrays(self, stage: StageTables) -> tuple[Ints, Ints, Ints]:
-        """Steps, what operations know, and a place for entries in doubt."""
-        a, b = stage.axes
-        steps = np.array([(self._code(k), o) for k, o in stage.steps], dtype=np.int64)
-        most = int(np.diff(a.starts).max()) * int(np.diff(b.starts).max()) + 1
-        return steps, self._sides(stage), np.zeros((most, 2), dtype=np.int64)
-
-    def _code(self, kind: str | int) -> int:
-        """The number of a function."""
-        return KINDS.index(kind) if isinstance(kind, str) else self.machine.kind[id(self.part.formulas[kind])]
-
-    def _sides(self, stage: StageTables) -> Ints:
-        """For every operation the first rows, strides and numbers of slots of L and R, or the dimension of the data."""
-        table = np.zeros((len(stage.ops), 7), dtype=np.int64)
-        for n, op in enumerate(stage.ops):
-            if op is None:
-                continue
-            if op.kind == "data":
-                table[n, :3] = self.known[0].dim, *(k.elements for k in self.known)
-            elif op.kind == "mix":
-                table[n, :3] = stage.widths[n]
-            elif op.kind == "point":
-                table[n, 6] = sum(len(x.expectations) for x in self.part.points[: op.number])
-            if op.kind == "point" and self.part.points[op.number].inside is not None:
-                table[n, :2] = [k.starts[op.number] for k in self.known]
-                table[n, 2:4] = [k.shapes[op.number][1] for k in self.known]
-                table[n, 4:6] = [int(np.prod(k.shapes[op.number])) for k in self.known]
-        return table
 
     def compute(self, at: Tile) -> None:
         """All slots that are kept as a whole, for pairs of examples."""
@@ -211,6 +185,39 @@ class _Space:
             self.slots[places[:, t]] = value
         first = sides[n, 6]
         self.worst[first : first + len(errors)] = np.maximum(self.worst[first : first + len(errors)], errors)
+
+
+def _steps(machine: GridMachine, part: Part, stage: StageTables) -> Ints:
+    """The numbers of functions and operations."""
+    number = {n: machine.kind[id(f)] for n, f in enumerate(part.formulas)}
+    code = [KINDS.index(k) if isinstance(k, str) else number[k] for k, _ in stage.steps]
+    return np.column_stack([code, [o for _, o in stage.steps]])
+
+
+def _places(stage: StageTables) -> Ints:
+    """For entries in doubt."""
+    a, b = stage.axes
+    return np.zeros((int(np.diff(a.starts).max()) * int(np.diff(b.starts).max()) + 1, 2), dtype=np.int64)
+
+
+def _sides(part: Part, known: tuple[Known, Known], stage: StageTables) -> Ints:
+    """For every operation the first rows, strides and numbers of slots of L and R, or the dimension of the data."""
+    table = np.zeros((len(stage.ops), 7), dtype=np.int64)
+    first = np.cumsum([0, *(len(x.expectations) for x in part.points)])
+    for n, op in enumerate(stage.ops):
+        if op is None:
+            continue
+        if op.kind == "data":
+            table[n, :3] = known[0].dim, *(k.elements for k in known)
+        elif op.kind == "mix":
+            table[n, :3] = stage.widths[n]
+        elif op.kind == "point":
+            table[n, 6] = first[op.number]
+        if op.kind == "point" and part.points[op.number].inside is not None:
+            table[n, :2] = [k.starts[op.number] for k in known]
+            table[n, 2:4] = [k.shapes[op.number][1] for k in known]
+            table[n, 4:6] = [int(np.prod(k.shapes[op.number])) for k in known]
+    return table
 
 
 def compiled(tapes: ProductTapes) -> GridMachine:
