@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import final
 
 from tensorprog.export.names import Names
+from tensorprog.export.whole import whole
 from tensorprog.export.writing import conjunction, index_text, number_text
 from tensorprog.ir.expr import ONE, ZERO, Expr, Op, Sym, add, neg, substitute, symbols
 from tensorprog.ir.program import (
@@ -263,7 +264,7 @@ class Writer:
         return base, False
 
     def _spans(self, index: tuple[Expr, ...], grid: tuple[Axis, ...]) -> bool:
-        used = {name for e in index for name in symbols(e)}
+        used = {name for e in index for name in symbols(whole(e))}
         return all(a.index in used for a in grid)
 
     def _base(self, family: str, index: tuple[Expr, ...]) -> tuple[str, tuple[Expr, ...]]:
@@ -279,7 +280,7 @@ class Writer:
 
     def _uses_grid(self, expressions: Iterable[Expr], var: Var) -> bool:
         names = {a.index for a in self.grid(var)}
-        return any(symbols(e) & names for e in expressions)
+        return any(symbols(whole(e)) & names for e in expressions)
 
     # ------------------------------------------------------------ text
 

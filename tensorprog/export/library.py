@@ -10,6 +10,7 @@ NUMPY = {
     "spread": "def spread(values, *shape):\n    return np.broadcast_to(values, shape)",
     "grid": "def grid(*extents):\n    return np.ix_(*map(np.arange, extents))",
     "real": "def real(w, index):\n    return np.asarray(index, dtype=next(iter(w.values())).dtype)",
+    "whole": "def whole(u):\n    return np.asarray(u).astype(int)",
     "read": '''def read(family, *index):
     """family[:, index...], zero where an index is outside."""
     inside, places = True, []
@@ -58,6 +59,7 @@ TORCH = {
     axes = [torch.arange(extent) for extent in extents]
     return [a.reshape([-1 if k == j else 1 for j in range(len(axes))]) for k, a in enumerate(axes)]''',
     "real": "def real(w, index):\n    return torch.as_tensor(index).to(next(iter(w.values())))",
+    "whole": "def whole(u):\n    return torch.as_tensor(u).long()",
     "read": '''def read(family, *index):
     """family[:, index...], zero where an index is outside."""
     inside, places = True, []

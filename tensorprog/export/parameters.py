@@ -22,7 +22,7 @@ def save_parameters(program: Program, network: Network, out: Path) -> None:
     arrays: dict[str, Any] = {}
     for w in program.weights:
         value = network.values[w.name]
-        arrays[names[w.name]] = value.reshape(*shape(w.axes, network.env), *value.shape[1:])
+        arrays[names[w.name]] = value.reshape((*shape(w.axes, network.env), *value.shape[1:]))
         arrays[f"lr/{names[w.name]}"] = np.float64(evaluate(w.lr, network.env))
     with written_whole(out) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from tensorprog.export.library import PYTHON_NAMES
-from tensorprog.ir.expr import COMPARE, Expr, Num, Op, Sym, show
+from tensorprog.export.whole import whole
+from tensorprog.ir.expr import COMPARE, Expr, Num, Op, Sym, num, show
 
 
 def number_text(e: Expr, texts: Mapping[str, str]) -> str:
@@ -16,13 +17,8 @@ def number_text(e: Expr, texts: Mapping[str, str]) -> str:
 
 
 def index_text(e: Expr, texts: Mapping[str, str]) -> str:
-    """An expression in whole numbers: ratios of sizes that are whole are divided as such."""
-    if isinstance(e, Op) and e.fn == "mul" and isinstance(e.args[0], Num):
-        factor = e.args[0].value
-        if isinstance(factor, Fraction) and factor.numerator == 1 and factor.denominator > 1:
-            rest = Op("mul", e.args[1:]) if len(e.args) > 2 else e.args[1]
-            return f"{index_text(rest, texts)} // {factor.denominator}"
-    return show(_spelled(e, texts)).replace("^", "**").replace(" / ", " // ")
+    """An expression in whole numbers, computed in whole numbers: see `whole`."""
+    return show(_spelled(whole(e), texts)).replace("^", "**")
 
 
 def conjunction(conditions: Sequence[str]) -> str:
@@ -45,5 +41,7 @@ def _spelled(e: Expr, texts: Mapping[str, str]) -> Expr:
 def _exact(e: Num) -> Expr:
     """A number to the last digit."""
     value = float(e.value)
+    if value.is_integer() and abs(value) < 1e12:
+        return num(int(value))
     text = str(int(value)) if value.is_integer() else repr(value)
     return Sym(text if e.value >= 0 else f"({text})")

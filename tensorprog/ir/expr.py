@@ -269,6 +269,8 @@ def _float(value: Value) -> Value:
 
 
 def _power_value(base: Value, exponent: Value) -> Value:
+    if isinstance(exponent, np.ndarray):
+        return np.float_power(_float(base), exponent)
     if isinstance(exponent, Fraction) and exponent.denominator == 1:
         exponent = exponent.numerator
         if exponent >= 0 or not isinstance(base, np.ndarray):

@@ -1,5 +1,6 @@
 """Exported modules compute what simulation computes, and torch differentiates them to the empirical kernel."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,51 @@ program names:
     assert len([k for k in stored if not k.startswith("lr/")]) == 4
     np.testing.assert_allclose(compiled(net.export("numpy"))["forward"](stored, x),
                                net.empirical(x, network, want=()).outputs, rtol=1e-10)
+
+
+def agrees(text, x, width=5):
+    """The exported function of NumPy, at parameters from a file, is the simulation."""
+    net = tensorprog.load(text)
+    network = net.weights(x, width, seed=1, dtype=np.float64)
+    with tempfile.TemporaryDirectory() as folder:
+        net.save_weights(f"{folder}/w.npz", network)
+        stored = dict(np.load(f"{folder}/w.npz"))
+    found = compiled(net.export("numpy"))["forward"](stored, x)
+    np.testing.assert_allclose(found, net.empirical(x, network, want=()).outputs, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("index", [
+    "(4 * i + 2) / 2", "i * (2 * i + 2) / 2", "i + L / 2", "(L - 2 * i) / 2 - 1", "i / 2 + (L - i) / 2",
+    "2 * (i + L / 2) / 2",
+    "(i + 1) % (L / 2)", "(i / 2) // (3 / 2)", "(i / 2) % (3 / 2) * 2", "5 - (i + 1) % 3 * 2", "max(i / 2, 1)",
+    "abs(i - 2)",
+    "L * (i + 1) / L - 1 + 8 / L", "(i + L / 2 < L) * i", "2^i",
+])
+def test_index_arithmetic_is_exact(index):
+    text = f"""
+program p:
+    width n = 8
+    input x[L]: [c]
+    weight W: [n, c] ~ N(0, 1 / c)
+    weight v: [n] ~ N(0, 1 / n)
+    h[i in L] = relu(W @ x[i])
+    g[i in L] = h[{index}]
+    output dot(v, sum(i in L) g[i] * (i + 1) * (1 / 2)^i)
+"""
+    agrees(text, np.random.default_rng(0).standard_normal((3, 8, 2)))
+
+
+def test_a_scalar_weight_is_stored():
+    text = """
+program p:
+    width n = 8
+    input x: [d]
+    weight c ~ N(0, 1)
+    weight W: [n, d] ~ N(0, 1 / d)
+    weight v: [n] ~ N(0, 1 / n)
+    output dot(v, relu(c * (W @ x)))
+"""
+    agrees(text, np.random.default_rng(0).standard_normal((3, 4)))
 
 
 def test_the_command_writes_a_module_and_its_parameters(tmp_path):
