@@ -154,6 +154,18 @@ def looks(steps: int, number: int = 24) -> tuple[int, ...]:
     return tuple(sorted({0, *(round(k) for k in np.geomspace(1, steps, number))})) if steps else (0,)
 
 
+def stable_step(kernel: Floats) -> float:
+    """The time in which the fastest mode of this tangent kernel [rows, rows] falls to 1/e: rows / its largest eigenvalue.
+
+    Raises TensorProgError when the kernel is zero.
+    """
+    largest = float(np.linalg.eigvalsh(kernel)[-1])
+    if not largest > 0:
+        raise fail("the limit of the tangent kernel is zero for these examples: training does not move the outputs",
+                   hint="give the size of a step to train finite networks all the same")
+    return len(kernel) / largest
+
+
 def prepare(
     net: Network, x: Any, y: Any, x_test: Any, output: str | None, loss: str, steps: int, step: float | None, flow: bool
 ) -> tuple[Task, Schedule]:
@@ -170,7 +182,7 @@ def prepare(
         raise fail(f"{len(targets)} targets for {rows} outputs of '{name}'")
     kernel = kernel.reshape(rows, rows)
     if step is None:
-        step = rows / float(np.linalg.eigvalsh(kernel)[-1])
+        step = stable_step(kernel)
     if x_test is not None:
         test = bind(net.program, x_test)
         cross = np.asarray(net.ntk(x_test, x, output=name), dtype=np.float64)

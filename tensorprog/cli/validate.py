@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,6 @@ from tensorprog.verdict import NAMES
 
 if TYPE_CHECKING:
     from tensorprog.api import Network
-    from tensorprog.training import Training
-    from tensorprog.verdict import Validation
 
 EXAMPLES = 4
 
@@ -34,11 +33,14 @@ def _claim(file: Path, params: Mapping[str, str]) -> Any:
     return {k: v for k, v in arrays.items() if k in NAMES} if isinstance(arrays, dict) else {}
 
 
-def _trained(net: Network, x: Any, found: Validation, steps: int, output: str | None) -> Training:
-    """The widest network of a study, trained on signs by chance."""
-    study = next(iter(found.found.values()))
-    signs = np.random.default_rng(0).permutation(np.resize([-1.0, 1.0], len(study.limit)))
-    return net.train(x, signs, width=study.widths[-1], steps=steps, output=output)
+def _signs(net: Network, x: Any, output: str | None) -> Any:
+    """Targets by chance for all outputs.  Raises TensorProgError where the limit of the tangent kernel is none or zero."""
+    from tensorprog.training import stable_step
+
+    kernel = np.asarray(net.ntk(x, output=output), dtype=np.float64)
+    rows = math.isqrt(kernel.size)
+    stable_step(kernel.reshape(rows, rows))
+    return np.random.default_rng(0).permutation(np.resize([-1.0, 1.0], rows))
 
 
 @click.command("validate")
@@ -67,10 +69,12 @@ def command(
     choice = chosen(**options)
     net = choice.network()
     x = read_or_draw(data, net.program, n)
+    signs = None if steps is None else _signs(net, x, choice.output)
     with choice.console.progress() as progress:
         found = net.validate(x, widths, seeds, choice.output, progress, seconds, accuracy,
                              None if against is None else _claim(against, choice.params))
-        training = None if steps is None else _trained(net, x, found, steps, choice.output)
+        training = None if steps is None else net.train(
+            x, signs, width=next(iter(found.found.values())).widths[-1], steps=steps, output=choice.output)
     if plot is not None:
         from tensorprog.pictures import save_picture
 

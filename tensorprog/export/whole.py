@@ -67,7 +67,8 @@ def _joined(above: Expr, below: Expr) -> Expr:
 
 def _common(denominators: Iterable[Expr]) -> Expr:
     """A common multiple."""
-    factor, rest = 1, ONE
+    factor: int = 1
+    rest: Expr = ONE
     for b in denominators:
         constant, other = _split(b)
         factor = math.lcm(factor, constant)
