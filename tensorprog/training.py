@@ -155,14 +155,14 @@ def looks(steps: int, number: int = 24) -> tuple[int, ...]:
 
 
 def stable_step(kernel: Floats) -> float:
-    """The time in which the fastest mode of this tangent kernel [rows, rows] falls to 1/e: rows / its largest eigenvalue.
+    """The time in which the fastest mode of a tangent kernel [rows, rows] falls to 1/e: rows / its largest eigenvalue.
 
     Raises TensorProgError when the kernel is zero.
     """
     largest = float(np.linalg.eigvalsh(kernel)[-1])
     if not largest > 0:
         raise fail("the limit of the tangent kernel is zero for these examples: training does not move the outputs",
-                   hint="give the size of a step to train finite networks all the same")
+                   hint="`train` takes the size of a step, to train finite networks all the same")
     return len(kernel) / largest
 
 

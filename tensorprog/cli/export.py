@@ -33,7 +33,7 @@ def command(
     weights = None if params is None else net.weights(read_data(data, net.program, None), width, seed, dtype)
     with written_whole(out) as temporary:
         temporary.write_text(text)
-    if params is not None and weights is not None:
-        net.save_weights(params, weights)
+        if params is not None and weights is not None:
+            net.save_weights(params, weights)
     choice.console.say(f"{out}: forward, initial, rates" + ("" if params is None else f"; {params}: parameters"))
     choice.console.result({"out": str(out), "params": None if params is None else str(params), "to": library})

@@ -34,7 +34,7 @@ def _claim(file: Path, params: Mapping[str, str]) -> Any:
 
 
 def _signs(net: Network, x: Any, output: str | None) -> Any:
-    """Targets by chance for all outputs.  Raises TensorProgError where the limit of the tangent kernel is none or zero."""
+    """Targets by chance for all outputs.  Raises TensorProgError where there is no tangent kernel, or it is zero."""
     from tensorprog.training import stable_step
 
     kernel = np.asarray(net.ntk(x, output=output), dtype=np.float64)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -90,7 +91,10 @@ class Journal:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Raises TensorProgError when the folder cannot be made, or while another process writes to it."""
+        """Raises TensorProgError when the folder cannot be made, or while another process writes to it.
+
+        After an error the folder stays where a block is whole.
+        """
         try:
             self.folder.mkdir(exist_ok=True)
             file = (self.folder / "lock").open("w")
@@ -101,7 +105,12 @@ class Journal:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise fail(f"another process is writing to {self.folder}") from None
-            yield
+            try:
+                yield
+            except BaseException:
+                if not self._lines.exists():
+                    shutil.rmtree(self.folder, ignore_errors=True)
+                raise
 
     def begin(self, request: Mapping[str, Any]) -> None:
         """Writes down what is asked for, whole or not at all."""

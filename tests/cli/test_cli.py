@@ -76,6 +76,8 @@ def test_warnings_go_to_standard_error(capsys, mlp, tmp_path):
         (["kernel", "mlp.tp", "--data", "iris", "--accuracy", "0.1", "--out", "K.npy"], "jointly"),
         (["kernel", "mlp.tp", "--data", "iris", "--tier", "sampling", "--out", "K.npy"], "jointly"),
         (["validate", "mlp.tp", "--widths", "8,x"], "8,x"),
+        (["validate", "mlp.tp", "--set", "phi=step", "--train", "3", "--report", "page.html"], "the NTK of step"),
+        (["validate", "mlp.tp", "--set", "sw=0", "--train", "3", "--report", "page.html"], "does not move the outputs"),
         (["validate", "mlp.tp", "--widths", "0"], "positive"),
         (["run", "mlp.tp", "--data", "mnist"], "mnist"),
         (["show", "mlp.tp", "--stage", "tokens"], "tokens"),
@@ -86,6 +88,15 @@ def test_warnings_go_to_standard_error(capsys, mlp, tmp_path):
 def test_mistakes_exit_with_2(capsys, mlp, arguments, part):
     code, out, err = call(capsys, *arguments)
     assert code == 2 and part in err and out == ""
+
+
+def test_a_failed_command_leaves_nothing_behind(capsys, mlp, tmp_path):
+    np.save(tmp_path / "x.npy", np.eye(3))
+    before = set(tmp_path.iterdir())
+    for arguments in (["export", "mlp.tp", "--to", "numpy", "--out", "a.py", "--params", "missing/p.npz"],
+                      ["kernel", "mlp.tp", "--out", "K.npy", "--cluster", "nowhere"]):
+        code, _, err = call(capsys, *arguments, "--data", "x.npy")
+        assert code == 2 and err and set(tmp_path.iterdir()) == before
 
 
 def test_mistakes_in_the_file_show_the_place(capsys, mlp, tmp_path):

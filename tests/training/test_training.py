@@ -88,3 +88,5 @@ def test_mistakes_are_told():
         tensorprog.load(EXAMPLES / "mlp.tp", phi="gelu").train(X[:4], Y[:4], width=8, steps=20, step=1e6)
     with pytest.raises(TensorProgError, match="no tangent kernel|gradient|derivative"):
         tensorprog.load(EXAMPLES / "mlp.tp", phi="step").train(X[:4], Y[:4])
+    with pytest.raises(TensorProgError, match="does not move the outputs"):
+        tensorprog.load(EXAMPLES / "mlp.tp", sb=0).train(0 * X[:4], Y[:4])
