@@ -169,9 +169,10 @@ def two_means(
 
 
 def _coincide(law: Pair) -> Array:
-    """The entries where both variables are the same."""
+    """The entries where both variables are the same, up to the rounding of their covariance."""
     a, b = law.variance
-    return np.broadcast_to((law.mean[0] == law.mean[1]) & (a == b) & (law.c == a), law.shape)
+    same = (law.mean[0] == law.mean[1]) & (a == b) & (law.c >= 0) & (orthant.minor(a, b, law.c) == 0)
+    return np.broadcast_to(same, law.shape)
 
 
 def _of_two(left: Side, right: Side, law: Pair, params: Mapping[str, Any], floor: float) -> tuple[Array, Array]:
