@@ -482,6 +482,7 @@ class Network:
         seed: int = 0,
         *,
         width: Mapping[str, int] | None = None,
+        dtype: DTypeLike = np.float32,
     ) -> Validation:
         """The limit beside simulations: deviations at several widths, their slope, the law of the outputs, a verdict.
 
@@ -493,7 +494,8 @@ class Network:
         A limit that is right is called wrong with a probability of at most 0.001; another `seed` draws other networks.
 
         `widths` are those of the first width of the program; others, and the limit, have the ratios that the file
-        says, or those of `width`, {"n": 16, "m": 32}.
+        says, or those of `width`, {"n": 16, "m": 32}.  Networks are simulated in `dtype`, float32 or float64.
+        Raises TensorProgError where float32 has not the range.
         """
         from tensorprog.limit.gaussian import is_gaussian
         from tensorprog.validation import affordable_widths, study
@@ -501,7 +503,7 @@ class Network:
         chosen = None if widths is None else arguments.widths_of(widths)
         count = None if seeds is None else arguments.whole("the number of seeds", seeds)
         time_limit, first = arguments.positive("seconds", seconds), arguments.whole("a seed", seed, 0)
-        data = bind(self.program, x)
+        data, kind = bind(self.program, x), arguments.float_type(dtype)
         net, name = self._at(arguments.ratios(width))._studied(output)
         if against is None:
             limits = net._limit_values(x, name, accuracy, progress)
@@ -511,13 +513,13 @@ class Network:
         else:
             limits = arguments.claimed(against, rows_of(net.program, net.output(name), data).total)
         if chosen is None or count is None:
-            chosen, affordable = affordable_widths(net.program, name, data, time_limit, chosen)
+            chosen, affordable = affordable_widths(net.program, name, data, time_limit, chosen, kind)
             count = count or affordable
         limit = net.limit(name)
         hint = "" if against is None or limit.verdict.holds else f"{limit.verdict.reason}; {INDEPENDENT}"
         outputs = self.program.outputs if name == joint.NAME else (self.output(output),)
         return study(net.program, name, data, limits, chosen, count, progress, gaussian=is_gaussian(limit), hint=hint,
-                     rows=row_names(self.program, outputs, data), seed=first)
+                     rows=row_names(self.program, outputs, data), seed=first, dtype=kind)
 
     def _studied(self, output: str | None) -> tuple[Network, str]:
         """The network and the output that a study is of: the one chosen, or all of several as one family.
@@ -569,6 +571,7 @@ class Network:
         flow: bool = False,
         output: str | None = None,
         progress: Progress | None = None,
+        dtype: DTypeLike = np.float32,
     ) -> Training:
         """Trains a network of finite width beside the predictions of its limit and of its linearization.
 
@@ -576,14 +579,15 @@ class Network:
         ("logistic", y = -1 or 1), each weight with its own `lr`; `flow`: gradient flow, by Runge and Kutta.  `y` has
         one number per output of the examples `x`; the outputs for `x_test` are recorded, too.  `step`, when left out,
         is the number of targets over the largest eigenvalue of the limiting NTK; descent is stable below twice that.
-        `width` as for `weights`; the limit is that of widths in these ratios.
+        `width` and `dtype` as for `weights`; the limit is that of widths in these ratios.
         Raises TensorProgError without an NTK, for targets that do not fit, and when training diverges.
         """
         from tensorprog.training import prepare, train
 
         chosen, first = arguments.first_width(self.program, width), arguments.whole("a seed", seed, 0)
+        kind = arguments.float_type(dtype)
         task, schedule = prepare(self._at(width), x, y, x_test, output, loss, steps, step, flow)
-        return train(task, chosen, first, schedule, progress)
+        return train(task, chosen, first, schedule, progress, kind)
 
     def train_study(
         self,
@@ -600,16 +604,18 @@ class Network:
         output: str | None = None,
         progress: Progress | None = None,
         width: Mapping[str, int] | None = None,
+        dtype: DTypeLike = np.float32,
     ) -> TrainingStudy:
         """`train` at several widths, `seeds` networks each: how fast the deviations fall with the width.
 
-        `widths` and `width` as for `validate`.
+        `widths`, `width` and `dtype` as for `validate`.
         """
         from tensorprog.training import prepare, train_study
 
         chosen, count = arguments.widths_of(widths), arguments.whole("the number of seeds", seeds)
+        kind = arguments.float_type(dtype)
         task, schedule = prepare(self._at(arguments.ratios(width)), x, y, x_test, output, loss, steps, step, flow)
-        return train_study(task, chosen, count, schedule, progress)
+        return train_study(task, chosen, count, schedule, progress, kind)
 
     def _limit_values(
         self, x: Any, output: str, accuracy: float | None = None, progress: Progress | None = None

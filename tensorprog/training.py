@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from tensorprog.arguments import positive, reals, whole
 from tensorprog.autodiff import differentiate
@@ -190,13 +190,16 @@ def prepare(
     return Task(net.program, name, data, test, targets, LOSSES[loss], kernel), Schedule(step, looks(steps), flow)
 
 
-def train(task: Task, width: int, seed: int, schedule: Schedule, progress: Progress | None = None) -> Training:
+def train(
+    task: Task, width: int, seed: int, schedule: Schedule, progress: Progress | None = None,
+    dtype: DTypeLike = np.float32,
+) -> Training:
     """Trains one network.  Raises TensorProgError where simulation does, and when the outputs overflow."""
     what = differentiate(task.program, task.output)
     data = [task.train] if task.test is None else [task.train, task.test]
     groups = [[Group(g.sizes, g.batch) for g in d.groups] for d in data]
     sizes = {name: max(d.sizes()[name] for d in data) for name in task.train.sizes()}
-    network = draw(task.program, sizes, widths_at(task.program, width, sizes), seed)
+    network = draw(task.program, sizes, widths_at(task.program, width, sizes), seed, dtype)
     orders = [row_order(rows_of(what, network, g), d) for g, d in zip(groups, data, strict=True)]
     slopes_at = np.argsort(orders[0])
 
@@ -207,8 +210,10 @@ def train(task: Task, width: int, seed: int, schedule: Schedule, progress: Progr
         return weight_velocity(what, network, states, slopes)
 
     outputs, kernels = [], []
-    start, last = _whole_kernel(what, network, groups, orders), schedule.counts[-1]
+    last = schedule.counts[-1]
     with np.errstate(over="ignore", invalid="ignore"):
+        start = _whole_kernel(what, network, groups, orders)
+        _check_start(start, task.kernel, network.dtype)
         for k in range(last + 1):
             if k in schedule.counts:
                 outputs.append(_outputs(what, network, groups, orders))
@@ -219,6 +224,13 @@ def train(task: Task, width: int, seed: int, schedule: Schedule, progress: Progr
             if progress:
                 progress(f"training width {width}", k / max(1, last))
     return _training(task, width, seed, schedule, np.stack(outputs), start, kernels)
+
+
+def _check_start(kernel: Floats, limit: Floats, dtype: np.dtype[Any]) -> None:
+    """Raises TensorProgError for a tangent kernel that overflows, or vanishes where that of the limit does not."""
+    if not np.isfinite(kernel).all() or (limit.any() and not kernel.any()):
+        raise fail(f"the tangent kernel leaves the range of {dtype}", hint="scale the data"
+                   + ("" if dtype == np.float64 else ", or train in float64: dtype='float64', --dtype float64"))
 
 
 def _check_finite(outputs: Floats, width: int, schedule: Schedule) -> None:
@@ -281,11 +293,12 @@ def _cosine(a: Floats, b: Floats) -> float:
 
 
 def train_study(
-    task: Task, widths: Sequence[int], seeds: int, schedule: Schedule, progress: Progress | None = None
+    task: Task, widths: Sequence[int], seeds: int, schedule: Schedule, progress: Progress | None = None,
+    dtype: DTypeLike = np.float32,
 ) -> TrainingStudy:
     """Trains `seeds` networks of every width, independent of each other."""
     trainings: Mapping[int, tuple[Training, ...]] = {
-        w: tuple(train(task, w, 10_000 * k + s, schedule, progress) for s in range(seeds))
+        w: tuple(train(task, w, 10_000 * k + s, schedule, progress, dtype) for s in range(seeds))
         for k, w in enumerate(sorted(widths))
     }
     return TrainingStudy(tuple(trainings), tuple(trainings.values()))

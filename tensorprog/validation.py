@@ -12,11 +12,11 @@ from functools import partial
 from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from tensorprog.autodiff import differentiate
 from tensorprog.dataset import Dataset
-from tensorprog.errors import TensorProgError
+from tensorprog.errors import TensorProgError, fail
 from tensorprog.evaluate.sampling import centred
 from tensorprog.finite import Group, Network, Simulation, measure, widths_at
 from tensorprog.finite import draw as draw_weights
@@ -27,11 +27,13 @@ from tensorprog.finite.simulate import numbered_rows
 from tensorprog.finite.threads import parallel
 from tensorprog.ir.expr import ONE, ZERO, evaluate
 from tensorprog.ir.program import Differentiated, Program
-from tensorprog.verdict import Validation
+from tensorprog.verdict import NAMES, Validation
 
 Floats = NDArray[np.float64]
 Progress = Callable[[str, float], None]
 
+FAR = 0.25
+"""A network whose kernel in float32 is off by this part of its scale is out of the range of float32."""
 LEAST_SEEDS, MOST_SEEDS = 8, 128
 WIDTH, STUDY = 10_000, 1_000_000
 """The seeds of a width, and of a study, are so far apart."""
@@ -76,6 +78,7 @@ def study(
     hint: str = "",
     rows: Sequence[str] = (),
     seed: int = 0,
+    dtype: DTypeLike = np.float32,
 ) -> Validation:
     """Compares limits, {"nngp": (kernel, standard error), "ntk": ..., "value": ...}, with draws at every width.
 
@@ -83,18 +86,20 @@ def study(
     compared with N(0, nngp), too.  The probability of calling a right limit wrong, LEVEL, is shared by all tests.
     Where the program has no gradient at finite width (step functions) the tangent kernel is left out, and the result
     says so; `hint` is what to say when the limit disagrees; `rows` are the names of the rows.  Studies of different
-    `seed` have independent networks.
+    `seed` have independent networks.  Raises TensorProgError where float32 has not the range for a network.
     """
     tell = progress or (lambda message, fraction: None)
     want = tuple(limits)
     failure = ""
     if "ntk" in want:
         try:
-            draw(program, output, data, min(widths), 0, want)
+            with np.errstate(all="ignore"):
+                draw(program, output, data, min(widths), 0, want, dtype)
         except TensorProgError as error:
             failure = error.diagnostics[0].message
             want = tuple(w for w in want if w != "ntk")
-    draws = _draws(program, output, data, widths, seeds, want, seed * STUDY, tell)
+    _check_range(program, output, data, min(widths), want, dtype)
+    draws = _draws(partial(draw, program, output, data, want=want, dtype=dtype), widths, seeds, seed * STUDY, tell)
     readout = readout_weights(program, output)
     draws = {w: _centred(ds, readout) for w, ds in draws.items()}
     gaussian = gaussian and "nngp" in want and bool(readout)
@@ -117,8 +122,7 @@ def _centred(draws: list[Draw], readout: frozenset[str]) -> list[Draw]:
 
 
 def _draws(
-    program: Program, output: str, data: Dataset, widths: Sequence[int], seeds: int, want: tuple[str, ...],
-    first: int, tell: Progress,
+    one: Callable[[int, int], Draw], widths: Sequence[int], seeds: int, first: int, tell: Progress
 ) -> dict[int, list[Draw]]:
     """Independent seeds at every width; the time of a draw grows like the square of the width."""
     total = sum(w**2 for w in widths) * seeds
@@ -129,7 +133,7 @@ def _draws(
         for start in range(0, seeds, SEEDS_AT_ONCE):
             tell(f"simulating width {width}", done / total)
             chosen = [first + WIDTH * k + seed for seed in range(start, min(seeds, start + SEEDS_AT_ONCE))]
-            draws[width] += parallel(partial(draw, program, output, data, width, want=want), chosen)
+            draws[width] += parallel(partial(one, width), chosen)
             done += len(chosen) * width**2
     tell("simulated", 1.0)
     return draws
@@ -139,14 +143,42 @@ def _draws(
 
 
 def draw(
-    program: Program, output: str, data: Dataset, width: int, seed: int, want: Sequence[str] = ("nngp", "ntk")
+    program: Program, output: str, data: Dataset, width: int, seed: int, want: Sequence[str] = ("nngp", "ntk"),
+    dtype: DTypeLike = np.float32,
 ) -> Draw:
     """The program at one width (of its first width; others in their ratios) with one draw of the weights.
 
     Raises TensorProgError where simulation does.
     """
-    return measured(program, output, data, draw_weights(program, data.sizes(),
-                                                        widths_at(program, width, data.sizes()), seed), want)
+    widths = widths_at(program, width, data.sizes())
+    return measured(program, output, data, draw_weights(program, data.sizes(), widths, seed, dtype), want)
+
+
+def _check_range(
+    program: Program, output: str, data: Dataset, width: int, want: Sequence[str], dtype: DTypeLike
+) -> None:
+    """Raises TensorProgError where a network of float64 is another one once its weights are of this type."""
+    if np.dtype(dtype) == np.float64:
+        return
+    exact = draw_weights(program, data.sizes(), widths_at(program, width, data.sizes()), 0, np.float64)
+    with np.errstate(all="ignore"):
+        values = {name: w.astype(dtype) for name, w in exact.values.items()}
+        rough = measured(program, output, data, replace(exact, values=values, dtype=np.dtype(dtype)), want)
+        fine = measured(program, output, data, exact, want)
+        for kind in want:
+            if _is_far(rough.quantity(kind), fine.quantity(kind)):
+                raise fail(f"in float32 the {NAMES[kind]} of a network is not what it is in float64: numbers overflow, "
+                           "underflow or cancel", hint="simulate in float64: dtype='float64', or --dtype float64")
+
+
+def _is_far(found: Floats, right: Floats) -> bool:
+    """Whether entries are wrong by a part FAR of their scale, sqrt(K_ii K_jj) in a kernel K."""
+    if right.ndim == 2:
+        roots = np.sqrt(np.abs(np.diag(right)))
+        scale = np.outer(roots, roots)
+    else:
+        scale = np.full_like(right, np.abs(right).max())
+    return bool(np.isfinite(right).all() and not (np.abs(found - right) <= FAR * scale).all())
 
 
 def measured(
@@ -233,7 +265,8 @@ def row_order(rows: NDArray[np.int64], data: Dataset) -> NDArray[np.int64]:
 
 
 def affordable_widths(
-    program: Program, output: str, data: Dataset, seconds: float, widths: Sequence[int] | None = None
+    program: Program, output: str, data: Dataset, seconds: float, widths: Sequence[int] | None = None,
+    dtype: DTypeLike = np.float32,
 ) -> tuple[tuple[int, ...], int]:
     """Four widths, each twice the one before (or `widths`), and how many seeds of each fit into `seconds`.
 
@@ -241,20 +274,20 @@ def affordable_widths(
     """
     for first in (min(widths),) if widths else (16, 32, 64):
         chosen = tuple(widths or (first * 2**k for k in range(4)))
-        times = [_time_of(program, output, data, width) for width in (min(chosen), max(chosen))]
+        times = [_time_of(program, output, data, width, dtype) for width in (min(chosen), max(chosen))]
         cost = len(chosen) * (times[0] + times[1]) / 2
         if 2 * cost * MOST_SEEDS > seconds:  # the next widths would have too few seeds
             break
     return chosen, min(MOST_SEEDS, max(LEAST_SEEDS, int(seconds / cost)))
 
 
-def _time_of(program: Program, output: str, data: Dataset, width: int) -> float:
+def _time_of(program: Program, output: str, data: Dataset, width: int, dtype: DTypeLike) -> float:
     want = ("nngp",) if program.var(program.output(output).var).dim is not None else ("nngp", "ntk")
     try:
-        draw(program, output, data, min(width, 16), 0, want)  # loads libraries
+        draw(program, output, data, min(width, 16), 0, want, dtype)  # loads libraries
         start = time.perf_counter()
-        draw(program, output, data, width, 1, want)
+        draw(program, output, data, width, 1, want, dtype)
     except TensorProgError:  # no gradient at finite width
         start = time.perf_counter()
-        draw(program, output, data, width, 1, ("nngp",))
+        draw(program, output, data, width, 1, ("nngp",), dtype)
     return time.perf_counter() - start

@@ -75,6 +75,10 @@ def sampling_options(command: Command) -> Command:
     return command
 
 
+dtype_option = click.option("--dtype", type=click.Choice(("float32", "float64")), default="float32", show_default=True,
+                            help="The type of the numbers of finite networks.")
+
+
 class Positive(click.FloatRange):
     """A positive number, neither infinite nor NaN."""
 

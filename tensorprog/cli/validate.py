@@ -11,14 +11,15 @@ import click
 import numpy as np
 
 from tensorprog.cli.data import HELP, read_or_draw
-from tensorprog.cli.options import Positive, accuracy_option, chosen, program_options
-from tensorprog.cli.widths import Widths
+from tensorprog.cli.options import Positive, accuracy_option, chosen, dtype_option, program_options
+from tensorprog.cli.widths import Ratios, Widths, scaled
 from tensorprog.errors import fail
 from tensorprog.loading import load_file
 from tensorprog.verdict import NAMES
 
 if TYPE_CHECKING:
     from tensorprog.api import Network
+    from tensorprog.verdict import Validation
 
 EXAMPLES = 4
 
@@ -43,6 +44,12 @@ def _signs(net: Network, x: Any, output: str | None) -> Any:
     return np.random.default_rng(0).permutation(np.resize([-1.0, 1.0], rows))
 
 
+def _widest(net: Network, found: Validation, width: dict[str, int] | None) -> int | dict[str, int]:
+    """The widths of the widest network of a study."""
+    last = next(iter(found.found.values())).widths[-1]
+    return last if width is None else scaled(width, net.program.widths[0].name, last)
+
+
 @click.command("validate")
 @program_options
 @click.option("--data", metavar="DATA", help=HELP + " Gaussian examples when left out.")
@@ -58,10 +65,14 @@ def _signs(net: Network, x: Any, output: str | None) -> Any:
               help="Write a page (HTML) with the program, its derivation, figures and numbers.")
 @click.option("--train", "steps", type=click.IntRange(1), metavar="STEPS",
               help="Also train the widest network so long, on targets -1 and 1 by chance, for the page.")
+@click.option("--width", type=Ratios(), metavar="NAME=N,...",
+              help="Widths in these ratios, such as n=16,m=32; --widths are those of the first.")
+@dtype_option
 @accuracy_option
 def command(
     data: str | None, n: int, widths: tuple[int, ...] | None, seeds: int | None, seconds: float, plot: Path | None,
-    report: Path | None, steps: int | None, accuracy: float | None, against: Path | None, **options: Any,
+    report: Path | None, steps: int | None, accuracy: float | None, against: Path | None, width: dict[str, int] | None,
+    dtype: str, **options: Any,
 ) -> int:
     """Compare the limit with simulations over a range of widths; exit with 1 when they disagree."""
     if steps is not None and report is None:
@@ -72,9 +83,9 @@ def command(
     signs = None if steps is None else _signs(net, x, choice.output)
     with choice.console.progress() as progress:
         found = net.validate(x, widths, seeds, choice.output, progress, seconds, accuracy,
-                             None if against is None else _claim(against, choice.params))
+                             None if against is None else _claim(against, choice.params), width=width, dtype=dtype)
         training = None if steps is None else net.train(
-            x, signs, width=next(iter(found.found.values())).widths[-1], steps=steps, output=choice.output)
+            x, signs, width=_widest(net, found, width), steps=steps, output=choice.output, dtype=dtype)
     if plot is not None:
         from tensorprog.pictures import save_picture
 

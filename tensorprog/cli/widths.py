@@ -1,4 +1,4 @@
-"""`--widths` of the commands."""
+"""`--widths` and `--width` of the commands."""
 
 from __future__ import annotations
 
@@ -28,3 +28,20 @@ def _doubles(part: str) -> list[int]:
     if not dots or int(first) < 1:
         return [int(first)]
     return [int(first) << k for k in range((int(last) // int(first)).bit_length())]
+
+
+class Ratios(click.ParamType[dict[str, int]]):
+    """`n=16,m=32`: a number for every width."""
+
+    name = "ratios"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, int]:
+        parts = [part.partition("=") for part in value.split(",")]
+        if not all(equals and number.strip().isdecimal() for _, equals, number in parts):
+            self.fail(f"{value!r} is not of the form n=16,m=32", param, ctx)
+        return {name.strip(): int(number) for name, _, number in parts}
+
+
+def scaled(width: dict[str, int], first: str, size: int) -> dict[str, int]:
+    """Widths in these ratios, the first one of this size."""
+    return {name: max(1, round(n * size / width[first])) for name, n in width.items()}

@@ -106,3 +106,44 @@ def test_words_are_no_limit_to_compare_with(tmp_path: Any, capsys: pytest.Captur
     np.savez(tmp_path / "k.npz", nngp=np.full((4, 4), "a"))
     assert run(["validate", "examples/mlp.tp", "--against", str(tmp_path / "k.npz")]) == 2
     assert "no array of real numbers" in capsys.readouterr().err
+
+
+def test_networks_are_trained_at_widths_of_ones_own() -> None:
+    """As the program that has these widths from the start: the limit is another one than for n = m."""
+    own = load(TWO_WIDTHS.replace("n = 8", "n = 6").replace("m = 8", "m = 12"))
+    found, right = NET.train(X, Y, width={"n": 6, "m": 12}, steps=3), own.train(X, Y, steps=3)
+    np.testing.assert_array_equal(found.outputs, right.outputs)
+    np.testing.assert_allclose(found.infinite, right.infinite, rtol=1e-12)
+    assert not np.allclose(own.nngp(X), NET.nngp(X))
+    study = NET.train_study(X, Y, widths=[12, 6], width={"m": 2, "n": 1}, seeds=1, steps=3)
+    np.testing.assert_array_equal(study.trainings[0][0].outputs, right.outputs)
+
+
+def test_a_study_has_the_limit_of_its_ratios() -> None:
+    found = NET.validate(X, (8, 16), 4, width={"n": 1, "m": 2}).nngp
+    assert found is not None
+    np.testing.assert_allclose(found.limit, load(TWO_WIDTHS.replace("m = 8", "m = 16")).nngp(X), rtol=1e-12)
+
+
+def test_small_data_in_float32_is_no_error_of_the_limit() -> None:
+    for scale in (1e-30, 1e30):
+        with pytest.raises(TensorProgError, match="in float32 the NNGP") as caught:
+            NET.validate(X * scale, (8, 16), 4)
+        assert "dtype='float64'" in str(caught.value)
+        found, plain = (NET.validate(x, (8, 16), 4, dtype="float64") for x in (X * scale, X))
+        assert found.nngp is not None and plain.nngp is not None
+        np.testing.assert_allclose(found.nngp.deviation, plain.nngp.deviation, rtol=1e-6)
+        with pytest.raises(TensorProgError, match="range of float32"):
+            NET.train(X * scale, Y, steps=2)
+        assert np.isfinite(NET.train(X * scale, Y, steps=2, dtype=np.float64).outputs).all()
+
+
+def test_types_and_ratios_on_the_command_line(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "two.tp").write_text(TWO_WIDTHS)
+    command = [str(tmp_path / "two.tp"), "--width", "n=4,m=8", "--dtype", "float64", "--json"]
+    assert run(["train", *command, "--steps", "2", "--n", "4", "--test", "2"]) == 0
+    assert '"widths": [4]' in capsys.readouterr().out.replace("\n", "")
+    assert run(["validate", *command, "--seeds", "2", "--widths", "4,8", "--report", str(tmp_path / "r.html"),
+                "--train", "2"]) == 0
+    for value in ("n=4", "n=4,m=a", "n=4,k=4", "64"):
+        assert run(["train", str(tmp_path / "two.tp"), "--width", value]) == 2
