@@ -15,7 +15,7 @@ from typing import final
 from tensorprog.export.names import Names
 from tensorprog.export.whole import whole
 from tensorprog.export.writing import conjunction, index_text, number_text
-from tensorprog.ir.expr import ONE, ZERO, Expr, Op, Sym, add, neg, substitute, symbols
+from tensorprog.ir.expr import ONE, ZERO, Expr, Op, Sym, add, mul, neg, rebuild, substitute, symbols
 from tensorprog.ir.program import (
     Axis,
     Data,
@@ -360,5 +360,19 @@ def _alone(target: Expr, names: Iterable[str]) -> str | None:
 
 
 def less(a: Expr, b: Expr) -> Expr:
-    """a - b, term by term."""
-    return add(a, *(neg(e) for e in (b.args if isinstance(b, Op) and b.fn == "add" else (b,))))
+    """a - b, multiplied out."""
+    return _expanded(add(a, neg(b)))
+
+
+def _expanded(e: Expr) -> Expr:
+    """Products of sums as sums of products."""
+    if not isinstance(e, Op):
+        return e
+    args = tuple(_expanded(a) for a in e.args)
+    if e.fn != "mul":
+        return rebuild(e.fn, args)
+    terms: list[Expr] = [ONE]
+    for factor in args:
+        parts = factor.args if isinstance(factor, Op) and factor.fn == "add" else (factor,)
+        terms = [mul(t, p) for t in terms for p in parts]
+    return add(*terms)

@@ -83,8 +83,10 @@ TORCH = {
     "sinc": "def sinc(u):\n    return torch.sinc(u / math.pi)",
     "step": "def step(u):\n    return (u >= 0).to(u.dtype)",
     "stop": "def stop(u):\n    return u.detach()",
-    "maximum": "def maximum(u, v):\n    return torch.maximum(*torch.broadcast_tensors(*map(torch.as_tensor, (u, v))))",
-    "minimum": "def minimum(u, v):\n    return torch.minimum(*torch.broadcast_tensors(*map(torch.as_tensor, (u, v))))",
+    "maximum": "def maximum(u, v):\n    if isinstance(u, int) and isinstance(v, int):\n        return max(u, v)\n"
+               "    return torch.maximum(*torch.broadcast_tensors(*map(torch.as_tensor, (u, v))))",
+    "minimum": "def minimum(u, v):\n    if isinstance(u, int) and isinstance(v, int):\n        return min(u, v)\n"
+               "    return torch.minimum(*torch.broadcast_tensors(*map(torch.as_tensor, (u, v))))",
 }
 
 HELPERS = frozenset(NUMPY) | frozenset(TORCH)

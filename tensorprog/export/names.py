@@ -12,7 +12,10 @@ from tensorprog.export.library import HELPERS
 from tensorprog.ir.expr import symbols
 from tensorprog.ir.program import Linear, MatMul, Program
 
-RESERVED = frozenset({"N", "np", "torch", "math", "w", "self", "range", "max", "reversed", "abs", "dtype", *HELPERS})
+RESERVED = frozenset({
+    "N", "np", "torch", "math", "w", "self", "rng", "generator", "draw", "forward", "dtype", "abs", "float", "int",
+    "isinstance", "iter", "map", "max", "min", "next", "range", "reversed", "sorted", "zip", *HELPERS,
+})
 
 
 @final

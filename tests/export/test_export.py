@@ -1,5 +1,6 @@
 """Exported modules compute what simulation computes, and torch differentiates them to the empirical kernel."""
 
+import inspect
 import tempfile
 from pathlib import Path
 
@@ -148,6 +149,72 @@ program p:
     output dot(v, sum(i in L) g[i] * (i + 1) * (1 / 2)^i)
 """
     agrees(text, np.random.default_rng(0).standard_normal((3, 8, 2)))
+
+
+LOOPS = {
+    "two steps back": "h[t] = U @ x[t]; for t in 2..T - 1; h[t] = tanh(W @ h[t - 1] + V @ h[t - 2] + U @ x[t])",
+    "six steps back": "h[t] = U @ x[t]; for t in 6..T - 1; h[t] = tanh(W @ h[t - 6] + U @ x[t])",
+    "the start again": "h[t] = U @ x[t]; for t in 1..T - 1; h[t] = tanh(W @ h[t - 1] + h[0] + U @ x[t])",
+    "sum over lags": "h[t] = U @ x[t]; for t in 2..T - 1; h[t] = tanh(sum(k in 2) K[k] @ h[t - 1 - k])",
+    "backwards": "h[T - 1 - t] = U @ x[t]; for t in 1..T - 1; h[T - 1 - t] = tanh(W @ h[T - t] + U @ x[T - 1 - t])",
+    "two steps backwards":
+        "h[T - 1 - t] = U @ x[t]; for t in 2..T - 1; h[T - 1 - t] = tanh(W @ h[T - t] + V @ h[T - t + 1])",
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.parametrize("length", [7, 8])
+def test_loops_in_any_direction_with_any_lag(name, length):
+    first, loop, step = LOOPS[name].split("; ")
+    text = f"""
+program p:
+    width n = 8
+    input x[T]: [d]
+    weight K[2]: [n, n] ~ N(0, 1 / n)
+    weight W: [n, n] ~ N(0, 1 / n)
+    weight V: [n, n] ~ N(0, 1 / n)
+    weight U: [n, d] ~ N(0, 1 / d)
+    weight v: [n] ~ N(0, 1 / n)
+    for t in 0..{loop.split(" ")[3].split("..")[0]} - 1:
+        {first}
+    {loop}:
+        {step}
+    output sum(t in T) dot(v, h[t]) * (t + 1)
+"""
+    agrees(text, np.random.default_rng(0).standard_normal((3, length, 2)))
+
+
+def test_a_circle_that_is_no_loop_is_told():
+    """A tree: every element is read by two later ones, at no fixed distance."""
+    with pytest.raises(tensorprog.TensorProgError, match="known number of steps"):
+        tensorprog.load("""
+program p:
+    width n = 8
+    input x[T]: [d]
+    weight W: [n, n] ~ N(0, 1 / n)
+    weight U: [n, d] ~ N(0, 1 / d)
+    weight v: [n] ~ N(0, 1 / n)
+    h[0] = U @ x[0]
+    for t in 1..T - 1:
+        h[t] = tanh(W @ h[t // 2] + U @ x[t])
+    output dot(v, h[T - 1])
+""").export("numpy")
+
+
+@pytest.mark.parametrize("name", ["rng", "draw", "generator", "int", "map", "min"])
+def test_sizes_may_have_the_names_of_arguments(name):
+    text = f"""
+program p:
+    width n = 8
+    input x: [{name}]
+    weight W: [n, {name}] ~ N(0, 1 / {name})
+    weight v: [n] ~ N(0, 1 / n)
+    output dot(v, relu(W @ x))
+"""
+    agrees(text, np.random.default_rng(0).standard_normal((3, 4)))
+    module = compiled(tensorprog.load(text).export("numpy"))
+    stem = next(k for k in inspect.signature(module["initial"]).parameters if k.startswith(name) and k != name)
+    assert module["initial"](np.random.default_rng(0), n=5, **{stem: 4})["W"].shape == (5, 4)
 
 
 def test_a_scalar_weight_is_stored():
