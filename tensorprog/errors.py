@@ -114,3 +114,9 @@ class TensorProgError(Exception):
 def fail(message: str, span: Span | None = None, hint: str | None = None) -> TensorProgError:
     """A `TensorProgError` of one message, to be raised by the caller."""
     return TensorProgError([Diagnostic(message, span, hint)])
+
+
+def spoken(size: float) -> str:
+    """An amount of memory in words, to three digits."""
+    unit, name = next(((u, n) for u, n in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if size >= u), (1.0, "bytes"))
+    return f"{float(f'{size / unit:.3g}'):g} {name}"

@@ -17,6 +17,12 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tensorprog"
 
 
+def check_suffix(path: Path, what: str, *suffixes: str) -> None:
+    """Raises TensorProgError unless the name of a file ends as it must."""
+    if path.suffix not in suffixes:
+        raise fail(f"cannot write {path}: {what} to a {' or '.join(suffixes)} file")
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` to write to; it takes the place of `path` when the block succeeds.

@@ -10,7 +10,7 @@ import click
 from tensorprog.cli.data import HELP, read_data
 from tensorprog.cli.options import chosen, program_options
 from tensorprog.export import LIBRARIES
-from tensorprog.files import written_whole
+from tensorprog.files import check_suffix, written_whole
 
 
 @click.command("export")
@@ -27,6 +27,7 @@ def command(
     **options: Any,
 ) -> None:
     """Write the program as a function of NumPy or a module of PyTorch, which needs nothing else."""
+    check_suffix(out, "a module goes", ".py")
     choice = chosen(**options)
     net = choice.network()
     text = net.export(library)

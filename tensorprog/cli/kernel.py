@@ -12,11 +12,12 @@ import numpy as np
 from tensorprog.cli.data import HELP, read_data
 from tensorprog.cli.options import chosen, program_options, sampling_options
 from tensorprog.cli.stored import to_disk
-from tensorprog.files import written_whole
+from tensorprog.files import check_suffix, written_whole
 
 if TYPE_CHECKING:
     from tensorprog.evaluate import Kernels
 
+SUFFIXES = (".npz", ".npy", ".zarr")
 ARRAYS = ("nngp", "ntk", "nngp_se", "ntk_se")
 
 
@@ -46,7 +47,9 @@ def command(
     """Evaluate the NNGP and NTK kernels on data; print a summary, write them with --out."""
     from tensorprog.results import is_number
 
-    if memory or cluster or (out is not None and out.suffix in (".zarr", ".npy")):
+    if out is not None:
+        check_suffix(out, "kernels go", *SUFFIXES)
+    if memory or cluster or (out is not None and out.suffix != ".npz"):
         to_disk(data, data2, n, only, out, memory, cluster, options)
         return
     how = {name: options.pop(name) for name in ("tier", "dtype", "reductions")}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tensorprog.export.names import names_of
-from tensorprog.files import written_whole
+from tensorprog.files import check_suffix, written_whole
 from tensorprog.finite.forward import needed
 from tensorprog.finite.weights import Network
 from tensorprog.ir.expr import evaluate
@@ -17,7 +17,11 @@ from tensorprog.ir.tables import shape
 
 
 def save_parameters(program: Program, network: Network, out: Path) -> None:
-    """Writes NAME, [axes..., rows, cols], and lr/NAME, the learning rate, for every weight to a .npz file."""
+    """Writes NAME, [axes..., rows, cols], and lr/NAME, the learning rate, for every weight to a .npz file.
+
+    Raises TensorProgError for a file of another name, and where it cannot be written.
+    """
+    check_suffix(out, "parameters go", ".npz")
     names = names_of(needed(program, {o.var for o in program.outputs})).weights
     arrays: dict[str, Any] = {}
     for w in program.weights:

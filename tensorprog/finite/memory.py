@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from tensorprog.errors import fail
+from tensorprog.errors import fail, spoken
 from tensorprog.finite.forward import last_uses, needed
 from tensorprog.finite.plan import Plan, plan
 from tensorprog.finite.stages import kept, stages
@@ -52,7 +52,7 @@ def blocks_for(
     room = (free // 2) // 3
     if free <= 0 or max(costs) > room:
         least = weights + kernels + 6 * max(costs)
-        raise fail(f"{memory / 1e6:.0f} MB are too little: weights, kernels and two examples take {least / 1e6:.0f} MB",
+        raise fail(f"{spoken(memory)} are too little: weights, kernels and two examples take {spoken(least)}",
                    hint="give more memory, or fewer examples or a smaller width")
     if sum(c * g.examples for c, g in zip(costs, groups, strict=True)) <= 2 * room:
         return [groups], chunk

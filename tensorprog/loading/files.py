@@ -50,7 +50,8 @@ def _csv(file: Path) -> np.ndarray[Any, np.dtype[np.float64]]:
         raise fail(f"cannot read {file}: {str(error).split(';')[0]}",
                    hint="one example per line, numbers between commas, at most one line of names first") from None
     if rows.size == 0:
-        raise fail(f"{file} has no rows of numbers")
+        below = f" below its first line, taken for names: {first.strip()[:60]}" if skip and first.strip() else ""
+        raise fail(f"{file} has no rows of numbers{below}")
     return rows
 
 

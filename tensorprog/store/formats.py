@@ -17,9 +17,8 @@ from typing import Any, Protocol, final
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorprog.errors import fail
+from tensorprog.errors import fail, spoken
 from tensorprog.files import written_whole
-from tensorprog.store.plan import spoken
 
 Array = NDArray[np.floating[Any]]
 SUFFIXES = (".zarr", ".npy", ".npz")

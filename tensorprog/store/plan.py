@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import final
 
 from tensorprog.dataset import Dataset, Group
-from tensorprog.errors import TensorProgError, fail
+from tensorprog.errors import TensorProgError, fail, spoken
 from tensorprog.evaluate.analytic import Cross
 
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
@@ -105,11 +105,6 @@ def parse_size(text: str | int) -> int:
 
 def _no_size(text: str | int) -> TensorProgError:
     return fail(f"{text!r} is no amount of memory", hint="write it as 500MB or 2GB")
-
-
-def spoken(size: float) -> str:
-    """An amount of memory in words."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def resident() -> int:

@@ -72,6 +72,10 @@ def test_warnings_go_to_standard_error(capsys, mlp, tmp_path):
         (["kernel", "mlp.tp", "--data", "iris", "--memory", "2GB"], "--out"),
         (["kernel", "mlp.tp", "--data", "iris", "--memory", "much", "--out", "K.npz"], "2GB"),
         (["kernel", "mlp.tp", "--data", "iris", "--memory", "1MB", "--out", "K.npz"], "too little"),
+        (["kernel", "mlp.tp", "--data", "iris", "--memory", "100kB", "--out", "K.npz"], "--memory 100 kB"),
+        (["kernel", "mlp.tp", "--data", "iris", "--out", "K.csv"], "kernels go to a .npz or .npy or .zarr file"),
+        (["export", "mlp.tp", "--to", "numpy", "--out", "a.txt"], ".py"),
+        (["export", "mlp.tp", "--to", "numpy", "--out", "a.py", "--data", "iris", "--params", "p.foo"], ".npz"),
         (["kernel", "mlp.tp", "--data", "iris", "--memory", "2GB", "--out", "no/such/K.zarr"], "cannot write"),
         (["kernel", "mlp.tp", "--data", "iris", "--accuracy", "0.1", "--out", "K.npy"], "jointly"),
         (["kernel", "mlp.tp", "--data", "iris", "--tier", "sampling", "--out", "K.npy"], "jointly"),
@@ -88,6 +92,12 @@ def test_warnings_go_to_standard_error(capsys, mlp, tmp_path):
 def test_mistakes_exit_with_2(capsys, mlp, arguments, part):
     code, out, err = call(capsys, *arguments)
     assert code == 2 and part in err and out == ""
+
+
+def test_a_line_that_is_taken_for_names_is_shown(capsys, mlp, tmp_path):
+    (tmp_path / "x.csv").write_text("1,2,a\n")
+    code, _, err = call(capsys, "kernel", mlp, "--data", "x.csv")
+    assert code == 2 and "no rows of numbers below its first line, taken for names: 1,2,a" in err
 
 
 def test_a_failed_command_leaves_nothing_behind(capsys, mlp, tmp_path):
