@@ -115,7 +115,7 @@ program two:
     assert net.weights(x, 6).values["W"].shape == (1, 12, 6)
     with pytest.raises(tensorprog.TensorProgError, match="widths are given for n"):
         net.weights(x, {"n": 5})
-    with pytest.raises(tensorprog.TensorProgError, match="float32 or float64"):
+    with pytest.raises(tensorprog.TensorProgError, match="float32 and float64"):
         net.simulate(x, dtype=np.float16)
     draws = net.simulate(x, {"n": 5, "m": 7}, seeds=[4, 9], dtype=np.float64)
     for draw, seed in zip(draws, (4, 9), strict=True):
