@@ -26,6 +26,7 @@ from tensorprog.ir.tables import Ints
 from tensorprog.symbolic.expectation import Expectation
 from tensorprog.tape.blocks import Key
 from tensorprog.tape.product import ProductTape, ProductTapes
+from tensorprog.tape.ranges import check_range
 
 Floats = NDArray[np.float64]
 Data = Mapping[str, Floats]
@@ -84,6 +85,8 @@ class GridMachine:
         left, errors = self._single(0, data, memory)
         right, more = (left, []) if symmetric else self._single(1, data, memory)
         known = known_of(self.cross.points, self.cross.formulas, (left, right))
+        for second in (s for k in known for s in k.second.values()):
+            check_range(second)
         examples = len(left.data), len(right.data)
         pairs = examples[0] * (examples[0] + 1) // 2 if symmetric else examples[0] * examples[1]
         tiles = pair_tiles(examples, symmetric, self.cross.tile(pairs, memory, sum(k.rows.shape[1] for k in known)))

@@ -36,6 +36,7 @@ from tensorprog.limit.analyse import Limit
 from tensorprog.limit.moments import Moments, Unservable
 from tensorprog.tape.blocks import Key
 from tensorprog.tape.execute import Run
+from tensorprog.tape.ranges import Variances, check_runs, variances_of
 from tensorprog.tape.tangent import add_tangents, tangent
 from tensorprog.tape.tape import Tape
 
@@ -87,6 +88,11 @@ class Cross:
     def slots(self) -> int:
         """The slots of all its tapes."""
         return _slots(self.tape, (self.left.tape, self.right.tape))
+
+    @cached_property
+    def variances(self) -> Variances:
+        """What `check_runs` looks at."""
+        return variances_of(self.tape.blocks)
 
     @cached_property
     def machine(self) -> Machine | None:
@@ -302,7 +308,9 @@ def _group_kernels(  # noqa: PLR0913
     @cache
     def runs() -> tuple[Run, Run]:
         first = run_single(cross.left, data[0], len(left), errors, asked)
-        return first, first if same else run_single(cross.right, data[1], len(right), errors, asked)
+        found = first, first if same else run_single(cross.right, data[1], len(right), errors, asked)
+        check_runs(cross.variances, found)
+        return found
 
     outs = cross.tape.slots[next(iter(cross.keys.values()))] if cross.keys else None
     assert outs is not None

@@ -114,7 +114,8 @@ def without_sampling(limit: Limit) -> Iterator[None]:
 def check_finite(name: str, values: Floats) -> None:
     """Raises TensorProgError for an infinite number, or none."""
     if not np.isfinite(values).all():
-        raise fail(f"{name} is not finite: an expectation overflows, or the derivative does not exist")
+        raise fail(f"{name} is not finite: an expectation overflows, or the derivative does not exist",
+                   hint="scale very small or large data")
 
 
 def _progress(options: Options) -> Any:

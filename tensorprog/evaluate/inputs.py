@@ -28,6 +28,7 @@ from tensorprog.limit.analyse import Limit
 from tensorprog.tape.blocks import DataGram
 from tensorprog.tape.cotangent import cotangent, primal
 from tensorprog.tape.execute import Run
+from tensorprog.tape.ranges import check_runs
 from tensorprog.tape.tangent import INPUTS, along, resting
 from tensorprog.tape.tape import Tape
 
@@ -216,6 +217,7 @@ class _Pairing:
         runs = Run(left, (x, x), (n,), None, self.errors), Run(right, (y, y), (m,), None, self.errors)
         runs[0].execute(self.tapes.left)
         runs[1].execute(self.tapes.right)
+        check_runs(self.tapes.variances, runs)
         return runs
 
     def _shape(self, name: str, examples: int) -> tuple[int, int]:

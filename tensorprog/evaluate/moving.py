@@ -14,6 +14,7 @@ from tensorprog.limit.analyse import Limit
 from tensorprog.limit.moments import Moments
 from tensorprog.tape.blocks import Block, DataGram, Key
 from tensorprog.tape.cotangent import COLLECTED, Reversed, reverse_cross, reverse_single
+from tensorprog.tape.ranges import Variances, variances_of
 from tensorprog.tape.tangent import INPUTS, add_input_tangents, tangent
 from tensorprog.tape.tape import Tape
 
@@ -38,6 +39,11 @@ class Moving:
     back: Sequence[Block] = ()
     collected: Reversed | None = None
     grams: tuple[DataGram, ...] = ()
+
+    @cached_property
+    def variances(self) -> Variances:
+        """What `check_runs` looks at."""
+        return variances_of(self.blocks)
 
     @cached_property
     def machine(self) -> Machine | None:
