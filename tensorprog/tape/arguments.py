@@ -33,17 +33,20 @@ class Argument:
     @property
     def inverse(self) -> Factor:
         """1 / C of an argument without mean, 0 where C is 0."""
-        c = Sym("s")
-        live = ex.call("gt", c, ex.ZERO)
-        return Factor(ex.div(live, ex.add(c, ex.sub(ex.ONE, live))), {"s": self.second}, {})
+        return Factor(_over(ex.ONE, Sym("s")), {"s": self.second}, {})
 
 
 def _stretch(known: frozenset[str]) -> Expr:
     t, m, n = (Sym(x) if x in known else ex.ZERO for x in "tmn")
     variance = ex.sub(Sym("s"), ex.power(m, ex.num(2)))
     moved = ex.sub(t, ex.mul(ex.num(2), m, n))
+    return _over(ex.mul(ex.HALF, moved), variance)
+
+
+def _over(x: Expr, variance: Expr) -> Expr:
+    """x / variance, 0 where that is 0 (or less, by rounding); no sum with 1, in which small variances are lost."""
     live = ex.call("gt", variance, ex.ZERO)
-    return ex.div(ex.mul(ex.HALF, live, moved), ex.add(variance, ex.sub(ex.ONE, live)))
+    return ex.div(ex.mul(live, x), ex.call("max", variance, ex.sub(ex.ONE, live)))
 
 
 def derived(request: Request, i: int) -> Request:

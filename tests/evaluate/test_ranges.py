@@ -49,9 +49,17 @@ def test_kernels_of_homogeneous_networks_scale_to_the_bounds(scale: float) -> No
     np.testing.assert_allclose(found.nngp, plain.nngp * scale**2, rtol=1e-12)
 
 
-def test_derivatives_of_homogeneous_networks_scale_to_the_bound() -> None:
-    moved = RELU.kernel_jvp(X * 1e70, along=X)
-    np.testing.assert_allclose(moved.d_ntk, 2 * RELU.ntk(X) * 1e70, rtol=1e-10)
+@pytest.mark.parametrize("scale", [1e70, 1e-3, 1e-6, 1e-8, 1e-30, 1e-70])
+def test_derivatives_of_homogeneous_networks_scale_to_the_bounds(scale: float) -> None:
+    """By Euler's theorem the derivative along the data is twice the kernel."""
+    plain = RELU.kernels(X)
+    moved = RELU.kernel_jvp(X * scale, along=X)
+    np.testing.assert_allclose(moved.d_ntk, 2 * plain.ntk * scale, rtol=1e-10)
+    np.testing.assert_allclose(moved.d_nngp, 2 * plain.nngp * scale, rtol=1e-10)
+    by_weights = RELU.kernel_gradients(X * scale, wrt="sw")
+    one = RELU.kernel_gradients(X, wrt="sw")
+    np.testing.assert_allclose(by_weights.d_ntk["sw"], one.d_ntk["sw"] * scale**2, rtol=1e-10)
+    np.testing.assert_allclose(by_weights.d_nngp["sw"], one.d_nngp["sw"] * scale**2, rtol=1e-10)
 
 
 @pytest.mark.parametrize("scale", [1e120, 1e-120])
