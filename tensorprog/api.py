@@ -497,7 +497,7 @@ class Network:
         says, or those of `width`, {"n": 16, "m": 32}.  Networks are simulated in `dtype`, float32 or float64.
         Raises TensorProgError where float32 has not the range.
         """
-        from tensorprog.limit.gaussian import is_gaussian
+        from tensorprog.limit.gaussian import is_gaussian, stays_random
         from tensorprog.validation import affordable_widths, study
 
         chosen = None if widths is None else arguments.widths_of(widths)
@@ -518,7 +518,8 @@ class Network:
         limit = net.limit(name)
         hint = "" if against is None or limit.verdict.holds else f"{limit.verdict.reason}; {INDEPENDENT}"
         outputs = self.program.outputs if name == joint.NAME else (self.output(output),)
-        return study(net.program, name, data, limits, chosen, count, progress, gaussian=is_gaussian(limit), hint=hint,
+        return study(net.program, name, data, limits, chosen, count, progress, gaussian=is_gaussian(limit),
+                     random=stays_random(limit), hint=hint,
                      rows=row_names(self.program, outputs, data), seed=first, dtype=kind)
 
     def _studied(self, output: str | None) -> tuple[Network, str]:

@@ -75,6 +75,7 @@ def study(
     progress: Progress | None = None,
     *,
     gaussian: bool = False,
+    random: bool = False,
     hint: str = "",
     rows: Sequence[str] = (),
     seed: int = 0,
@@ -83,7 +84,8 @@ def study(
     """Compares limits, {"nngp": (kernel, standard error), "ntk": ..., "value": ...}, with draws at every width.
 
     Kernels are [rows, rows], values [rows].  `gaussian` says that the limit of the outputs is, so that their law is
-    compared with N(0, nngp), too.  The probability of calling a right limit wrong, LEVEL, is shared by all tests.
+    compared with N(0, nngp), too; `random` that kernels of single networks do not converge, but their means.  The
+    probability of calling a right limit wrong, LEVEL, is shared by all tests.
     Where the program has no gradient at finite width (step functions) the tangent kernel is left out, and the result
     says so; `hint` is what to say when the limit disagrees; `rows` are the names of the rows.  Studies of different
     `seed` have independent networks.  Raises TensorProgError where float32 has not the range for a network.
@@ -105,7 +107,7 @@ def study(
     gaussian = gaussian and "nngp" in want and bool(readout)
     level = LEVEL / max(1, len(want) + gaussian)
     found = {kind: convergence(limits[kind][0], {w: [d.quantity(kind) for d in ds] for w, ds in draws.items()},
-                               limits[kind][1], level, rows) for kind in want}
+                               limits[kind][1], level, rows, random=random) for kind in want}
     outputs = {w: np.array([d.outputs for d in ds]) for w, ds in draws.items()}
     return Validation(found, law(limits["nngp"][0], outputs, limits["nngp"][1], level) if gaussian else None,
                       failure, hint, tuple(rows))

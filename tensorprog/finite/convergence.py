@@ -89,7 +89,7 @@ def _interval(deviation: float, error: float, seeds: int) -> tuple[float, float]
 
 def convergence(
     limit: ArrayLike, draws: Mapping[int, Sequence[ArrayLike]], limit_error: ArrayLike = 0.0, level: float = LEVEL,
-    rows: Sequence[str] = (),
+    rows: Sequence[str] = (), *, random: bool = False,
 ) -> Convergence:
     """Compares draws, `draws[width][seed]` of the shape of `limit`, with the limit.
 
@@ -98,6 +98,7 @@ def convergence(
     It is right if there is no sign of that, the noise is small, and the deviation of single draws falls (like
     width^-1/2; from a wrong limit it stops falling).  `limit_error` is the standard error of the limit, a number or one
     per entry, added to the noise as if fully correlated.  `rows` are the names of the rows of the limit, for words.
+    Where single draws stay `random` in the limit, which is their mean, nothing is asked of their deviation.
 
     Entries must be finite for a verdict; ValueError when there are no draws or shapes differ.
     """
@@ -118,7 +119,7 @@ def convergence(
         tuple(_standard_error(s).reshape(target.shape) for s in samples.values()),
         deviation, deviation_error, slope.value, slope.error, tests[0], tests[1], tests[2],
         _scaled(leading_bias(gaps), norm, target.shape), _scaled(leading_variance(gaps), norm**2, target.shape),
-        level, *_verdict(gaps, slope, tests, level, target, rows),
+        level, *_verdict(gaps, None if random else slope, tests, level, target, rows),
     )
 
 
@@ -160,7 +161,7 @@ def _scaled(found: Leading, scale: float, shape: tuple[int, ...]) -> Leading:
 
 
 def _verdict(
-    gaps: Mapping[int, Floats], slope: Estimate, tests: Sequence[MeanTest], level: float, limit: Floats,
+    gaps: Mapping[int, Floats], slope: Estimate | None, tests: Sequence[MeanTest], level: float, limit: Floats,
     rows: Sequence[str],
 ) -> tuple[str, str]:
     extrapolated = tests[1]
@@ -178,20 +179,22 @@ def _verdict(
     return _in_favour(gaps, slope, extrapolated)
 
 
-def _in_favour(gaps: Mapping[int, Floats], slope: Estimate, extrapolated: MeanTest) -> tuple[str, str]:
+def _in_favour(gaps: Mapping[int, Floats], slope: Estimate | None, extrapolated: MeanTest) -> tuple[str, str]:
     """Whether what does not speak against a limit speaks for it."""
     if extrapolated.noise > RESOLUTION:
         share = max(float(np.max(s)) / float(np.sum(s)) for s in (np.sum(g**2, axis=1) for g in gaps.values()))
         why = f"; one network has {share:.0%} of all squared deviation at its width" if share > 1 / 3 else ""
         return INCONCLUSIVE, f"the noise of the mean is {extrapolated.noise:.0%} of the limit: more seeds or width{why}"
-    if not slope.value + 2 * slope.error <= FALLS:
+    if slope is not None and not slope.value + 2 * slope.error <= FALLS:
         return INCONCLUSIVE, f"{_fall(slope)}: more widths or seeds are needed to tell that from a floor"
     mean = f"the mean, extrapolated to infinite width, is the limit (p = {extrapolated.p:.2g})"
     return AGREES, f"{_fall(slope)}, and {mean}"
 
 
-def _fall(slope: Estimate) -> str:
+def _fall(slope: Estimate | None) -> str:
     """In words, what the deviation of single networks does."""
+    if slope is None:
+        return "single networks stay random"
     rate = f"width^({slope.value:.2f} +- {slope.error:.2f})"
     if slope.value + 2 * slope.error <= FALLS:
         return f"the deviation of one network falls like {rate}"

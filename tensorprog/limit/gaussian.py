@@ -34,6 +34,13 @@ def is_gaussian(limit: Limit) -> bool:
     return bool(seen)
 
 
+def stays_random(limit: Limit) -> bool:
+    """Whether the kernels of one network do not converge: random scalars enter it by more than a sum."""
+    if limit.output_var in limit.random:
+        return not is_gaussian(limit)
+    return bool(_ancestors(limit, (limit.output_var,)) & limit.random)
+
+
 def _ancestors(limit: Limit, names: tuple[str, ...]) -> frozenset[str]:
     """The families that these were computed from, and themselves."""
     seen, waiting = set(names), list(names)

@@ -72,6 +72,23 @@ program p():
     assert net.validate(X, (32, 64, 128), 48).verdict != "disagrees"
 
 
+def test_kernels_that_stay_random_are_judged_by_their_mean():
+    """A random gate inside: one network never has the limit's kernel, the mean over networks has."""
+    net = tensorprog.load("""
+program gated():
+    width n = 64
+    input x: [d]
+    weight W: [n, d] ~ N(0, 1 / d)
+    weight c ~ N(1, 0.1)
+    weight v: [n] ~ N(0, 1 / n)
+    output dot(v, erf(c * (W @ x)))
+""")
+    found = net.validate(X, (32, 64, 128), 256)
+    assert found.verdict == "agrees" and "stay random" in found.nngp.reason, str(found)
+    k = net.nngp(X)
+    assert net.validate(X, (32, 64, 128), 256, against={"nngp": 1.2 * k}).verdict == "disagrees"
+
+
 def test_which_limits_are_gaussian():
     for name, expected in {"mlp": True, "densenet": True, "transformer": True, "attention_sqrt": False,
                            "mean_pooled_mlp": False}.items():
