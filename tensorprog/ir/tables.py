@@ -55,10 +55,18 @@ def flat_index(index: tuple[Expr, ...], axes: tuple[Axis, ...], env: Sizes, size
     flat = np.zeros(length, dtype=np.int64)
     inside = np.ones(length, dtype=bool)
     for expr, extent in zip(index, shape(axes, sizes), strict=True):
-        value = np.asarray(evaluate(expr, env)).astype(np.int64, copy=False)
+        value = _whole(np.asarray(evaluate(expr, env)))
         inside &= (value >= 0) & (value < extent)
         flat = flat * extent + value
     return np.where(inside, flat, -1)
+
+
+def _whole(value: NDArray[Any]) -> Ints:
+    """Index values as integers; parts that are not whole, i/3 + (L - i)/3, add up to one but for rounding."""
+    if value.dtype.kind == "f":
+        near = np.rint(value)
+        value = np.where(np.abs(value - near) < 1e-9 * np.maximum(1, np.abs(near)), near, value)
+    return value.astype(np.int64, copy=False)
 
 
 def read_table(index: tuple[Expr, ...], domain: tuple[Axis, ...], axes: tuple[Axis, ...], sizes: Sizes) -> Ints:
