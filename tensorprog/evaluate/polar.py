@@ -23,9 +23,10 @@ from tensorprog.backend.polar import SHAPES, Part, Sampled, Table, is_ready, tab
 from tensorprog.evaluate.pairs import CONTEXT, Errors, Evaluator, Pairs, Tables, part_of, settle, single_run
 from tensorprog.evaluate.zonal import only_norm, only_product, placed
 from tensorprog.finite.threads import parallel
-from tensorprog.tape.blocks import DataGram
+from tensorprog.tape.blocks import DataGram, Product
 from tensorprog.tape.execute import Run
 from tensorprog.tape.gram import row_products
+from tensorprog.tape.tape import Tape
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -35,6 +36,9 @@ TILE = 384
 """Rows and columns of a tile: products of larger matrices are not faster, and fewer tiles are no work for threads."""
 MANY = 1024
 """Where more than one of so many pairs is outside of the table, there is none."""
+TERMS, SERIES = 11, 10
+"""The terms of a polynomial that take as long as one expectation by its formula, measured; a Hermite series takes as
+long as so many formulas."""
 WIDER = 0.1
 """The part by which a table reaches beyond the norms that are there, on either side, so that it serves others too."""
 
@@ -170,7 +174,16 @@ def polar(  # noqa: PLR0913
     if not 0 < low <= high < np.inf:
         return None
     table = _table(pairs, block, dtype, (low, high), known)
-    return None if table is None else Polar(table, (x, y), squares, pairs, names, tables, otherwise)
+    if table is None or table.coefficients.shape[-1] > TERMS * _formulas(pairs.tape):
+        return None
+    return Polar(table, (x, y), squares, pairs, names, tables, otherwise)
+
+
+def _formulas(tape: Tape) -> int:
+    """The work of the expectations of a pair, in those that have a formula."""
+    groups = ((g, len(b.out)) for b in tape.blocks if isinstance(b, Product) for g in b.groups)
+    tiers = ((g.expectation.tier, entries) for g, entries in groups if g.expectation is not None)
+    return sum(entries * (1 if tier == "closed" else SERIES) for tier, entries in tiers)
 
 
 def _table(

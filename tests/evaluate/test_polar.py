@@ -19,6 +19,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables for any number of pairs, and in tiles of a few rows."""
     monkeypatch.setattr(analytic, "TABULATED", {True: 1, False: 1})
     monkeypatch.setattr(polar, "WORTH", {True: 1, False: 1})
+    monkeypatch.setattr(polar, "TERMS", 1 << 20)
     monkeypatch.setattr(polar, "MANY", 40)
     monkeypatch.setattr(polar, "TILE", 48)
 
@@ -103,3 +104,11 @@ def test_few_examples_are_near() -> None:
         patch.setattr("tensorprog.evaluate.pairs.CONTEXT", 4)
         deviations(net, x)
     assert counts == [6]  # 0 to 4, 40
+
+
+def test_polynomials_that_take_longer_than_formulas_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One layer of formulas is faster than polynomials in three variables; many layers are not."""
+    monkeypatch.setattr(polar, "TERMS", 11)
+    for depth, tabulated in ((1, False), (12, True)):
+        found = tensorprog.load(MLP, depth=depth, phi="erf").kernels(data(50, 0.1), dtype="float32")
+        assert any(r.tier == "table" for r in found.report.rows) == tabulated
