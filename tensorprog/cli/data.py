@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from tensorprog.dataset import Dataset
 from tensorprog.ir.program import Program
 from tensorprog.loading import BUNDLED, bundled, gaussian_data, load_file
 
@@ -28,15 +27,5 @@ def first(x: Any, n: int | None) -> Any:
     if n is None or x is None:
         return x
     return {name: value[:n] for name, value in x.items()} if isinstance(x, dict) else x[:n]
-
-
-def described(data: Dataset) -> str:
-    """`200 examples with T = 60..100, d = 8`"""
-    ranges = []
-    for name in data.groups[0].sizes:
-        values = [g.sizes[name] for g in data.groups]
-        low, high = min(values), max(values)
-        ranges.append(f"{name} = {low}" if low == high else f"{name} = {low}..{high}")
-    return f"{data.count} examples" + (f" with {', '.join(ranges)}" if ranges else "")
 
 
