@@ -20,6 +20,7 @@ from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import gamma
 
 Array = NDArray[np.float64]
 Line = tuple[Array, Array, NDArray[np.bool_]]
@@ -31,7 +32,7 @@ STEP, EVEN_STEP = 0.35, 0.2
 @final
 @dataclass(frozen=True, slots=True)
 class Nodes:
-    """Points [n, dimensions] and weights [n].
+    """Points [n, dimensions] and weights [integrals, n].
 
     The first `coarse` are every other node of each dimension: with weights times 2^dimensions, twice the step.
     """
@@ -41,35 +42,43 @@ class Nodes:
     coarse: int
 
 
-def nodes(powers: Sequence[tuple[float, float]], high: float, refined: int) -> Nodes:
+def nodes(powers: Sequence[tuple[Sequence[float], float]], high: float, refined: int) -> Nodes:
     """The nodes of the product rule with the widest steps, halved `refined` times.
 
-    `powers`: (p, scale) of every dimension; `high`: how far log(t * scale) goes.
+    `powers`: (p of every integral, scale) of every dimension; `high`: how far log(t * scale) goes.
     """
-    lines = [(_even_line if (p - 0.5).is_integer() else _line)(p, scale, high, refined) for p, scale in powers]
+    lines = [
+        (_even_line if all((p - 0.5).is_integer() for p in ps) else _line)(ps, scale, high, refined)
+        for ps, scale in powers
+    ]
     points = np.stack([x.ravel() for x in np.meshgrid(*(x for x, _, _ in lines), indexing="ij")], axis=1)
-    weights, even = np.ones(1), np.ones(1, dtype=bool)
+    weights, even = np.ones((len(powers[0][0]), 1)), np.ones(1, dtype=bool)
     for _, w, e in lines:
-        weights, even = np.outer(weights, w).ravel(), np.outer(even, e).ravel()
+        weights = (weights[:, :, None] * w[:, None, :]).reshape(len(w), -1)
+        even = np.outer(even, e).ravel()
     order = np.argsort(~even, kind="stable")
-    return Nodes(points[order], weights[order], int(even.sum()))
+    return Nodes(points[order], weights[:, order], int(even.sum()))
 
 
-def _line(p: float, scale: float, high: float, refined: int) -> Line:
-    """Points, weights, and whether they belong to the rule of twice the step."""
-    step, low = STEP / 2**refined, -math.log(40 / p + 5)
+def _line(powers: Sequence[float], scale: float, high: float, refined: int) -> Line:
+    """Points, weights [integrals, n], and whether they belong to the rule of twice the step."""
+    step, low, p = STEP / 2**refined, -math.log(40 / min(powers) + 5), _column(powers)
     k = np.arange(math.floor(low / step), math.ceil(high / step) + 1)
     r = k * step
     log = r - np.exp(-r)
-    weights = np.exp(p * (log - math.log(scale))) * (1 + np.exp(-r)) * step / math.gamma(p)
+    weights = np.exp(p * (log - math.log(scale))) * (1 + np.exp(-r)) * step / gamma(p)
     return np.exp(log) / scale, weights, k % 2 == 0
 
 
-def _even_line(p: float, scale: float, high: float, refined: int) -> Line:
+def _even_line(powers: Sequence[float], scale: float, high: float, refined: int) -> Line:
     """As `_line`; log(t * scale) = 2 u - log 8 far out."""
-    step = EVEN_STEP / 2**refined
+    step, p = EVEN_STEP / 2**refined, _column(powers)
     k = np.arange(math.ceil((high + math.log(8)) / 2 / step) + 1)
     sinh = np.sinh(k * step)
-    weights = 2 * sinh ** (2 * p - 1) * np.cosh(k * step) * step / math.gamma(p) / (2 * scale) ** p
-    weights[0] /= 2
+    weights = 2 * sinh ** (2 * p - 1) * np.cosh(k * step) * step / gamma(p) / (2 * scale) ** p
+    weights[:, 0] /= 2
     return sinh**2 / (2 * scale), weights, k % 2 == 0
+
+
+def _column(powers: Sequence[float]) -> Array:
+    return np.array(powers, dtype=np.float64)[:, None]

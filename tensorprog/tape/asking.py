@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -78,6 +78,7 @@ class Asking:
         self.blocks: list[Block] = []
         self.terms: list[tuple[int, ...]] = []
         self.ensembles: dict[Key, Ensemble] = {}
+        self.laws: dict[Hashable, int] = {}
         self.waiting: list[tuple[Key, Ints, Ints]] = []
         self.lines: dict[Key, Line] = {}
         self._taps: dict[tuple[str, int], Taps] = {}

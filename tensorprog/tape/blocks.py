@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from tensorprog.ir.expr import Expr, Num, Op, Sym
 from tensorprog.ir.tables import Ints
 from tensorprog.symbolic.expectation import Expectation, Request
-from tensorprog.symbolic.forms import Form, Mixture
+from tensorprog.symbolic.forms import Mixture
+from tensorprog.symbolic.tilted import Form
 
 Key = tuple[str, ...]
 Slot = tuple[Key, Ints]
@@ -210,6 +211,7 @@ class Ensemble:
     `blocks[u][v]` are the second moments [elements of u, elements of v] of the families of both runs, flat;
     `sizes` the numbers of elements of the families; `expectation` is of arguments with elements `places`, in the order
     of its own; `shapes` the elements of form and arguments that a number of a row or a column consists of.
+    Ensembles of the same `law` have the same moments, and forms that differ in powers alone.
     """
 
     expectation: Mixture
@@ -219,6 +221,7 @@ class Ensemble:
     order: tuple[int, ...]
     shapes: tuple[tuple[int, ...], tuple[int, ...]]
     forms: tuple[tuple[Form, ...], tuple[Form, ...]]
+    law: int
 
 
 @final

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from tensorprog.finite.threads import parallel
 from tensorprog.ir import expr as ex
 from tensorprog.ir.tables import Ints
 from tensorprog.limit.moments import Unservable
 from tensorprog.symbolic.expectation import Expected, Moments
+from tensorprog.symbolic.forms import Asked, together
 from tensorprog.tape.blocks import (
     Block,
     Constant,
@@ -60,10 +62,14 @@ class Run:
     def execute(self, blocks: Sequence[Block], keep: Sequence[Key] | None = None) -> None:
         """Compute all slots; those of keys not in `keep` (None: all) are freed after their last use."""
         last = self._last_reads(blocks) if keep is not None else {}
+        laws = _laws(blocks)
         for n, block in enumerate(blocks):
-            if block.key not in self.values:
-                self.values[block.key] = np.zeros((self.tape.slots[block.key].size, *self.examples))
-            self._add(block)
+            if isinstance(block, Forms):
+                if block.ensemble.law in laws:
+                    self._forms(laws.pop(block.ensemble.law))
+            else:
+                self._make(block.key)
+                self._add(block)
             for key in last.get(n, ()):
                 if keep is not None and key not in keep:
                     self.values.pop(key, None)
@@ -78,6 +84,10 @@ class Run:
             found.setdefault(n, []).append(key)
         return found
 
+    def _make(self, key: Key) -> None:
+        if key not in self.values:
+            self.values[key] = np.zeros((self.tape.slots[key].size, *self.examples))
+
     def _add(self, block: Block) -> None:
         match block:
             case Mix():
@@ -86,8 +96,6 @@ class Run:
                 for rows in self._chunks(len(block.out)):
                     piece = part(block, rows)
                     self._accumulate(piece.key, piece.out, self._product(piece))
-            case Forms():
-                self.values[block.key][block.out] = self._forms(block)
             case DataGram():
                 self.values[block.key][block.out] += self._gram(block)
             case Seed():
@@ -213,21 +221,26 @@ class Run:
         known = self.errors.get(id(expectation), (expectation, 0.0))[1]
         self.errors[id(expectation)] = (expectation, max(known, worst))
 
-    def _forms(self, block: Forms) -> Floats:
-        """Every pair of examples and of forms by itself, for all elements."""
-        e = block.ensemble
-        cov = self._joint(e)
-        rows, cols = (np.unravel_index(x, s) for x, s in zip((block.rows, block.cols), e.shapes, strict=True))
-        values = np.empty((len(block.out), *self.examples))
-        for a, b in sorted(set(zip(rows[0].tolist(), cols[0].tolist(), strict=True))):
-            at = np.flatnonzero((rows[0] == a) & (cols[0] == b))
-            elements = [(*rows[1:], *cols[1:])[k][at] for k in e.order]
-            forms = [f[k] for f, k in zip(e.forms, (a, b), strict=True) if f]
+    def _forms(self, blocks: Sequence[Forms]) -> None:
+        """Blocks of one law: every pair of examples and of forms by itself, for all elements and all blocks at once."""
+        entries: dict[tuple[int, int], list[tuple[Forms, Ints, tuple[Ints, ...]]]] = {}
+        for block in blocks:
+            self._make(block.key)
+            rows, cols = (
+                np.unravel_index(x, s) for x, s in zip((block.rows, block.cols), block.ensemble.shapes, strict=True)
+            )
+            for a, b in sorted(set(zip(rows[0].tolist(), cols[0].tolist(), strict=True))):
+                at = np.flatnonzero((rows[0] == a) & (cols[0] == b))
+                elements = tuple((*rows[1:], *cols[1:])[k][at] for k in block.ensemble.order)
+                entries.setdefault((a, b), []).append((block, block.out[at], elements))
+        cov = self._joint(blocks[0].ensemble)
+        for chosen, parts in entries.items():
+            asked = [_asked(block.ensemble, chosen) for block, _, _ in parts]
             for where in np.ndindex(self.examples):
-                value, error = e.expectation.evaluate(cov[where], forms, e.places)
-                values[(at, *where)] = value[tuple(elements)]
-                self._check(e.expectation, error, float(np.max(np.abs(value), initial=0.0)))
-        return values
+                found = together(cov[where], asked, parallel)
+                for (block, out, elements), (value, error) in zip(parts, found, strict=True):
+                    self.values[block.key][(out, *where)] = value[elements]
+                    self._check(block.ensemble.expectation, error, float(np.max(np.abs(value), initial=0.0)))
 
     def _joint(self, e: Ensemble) -> Floats:
         """[examples..., N, N]: the second moments of all elements of both runs."""
@@ -244,6 +257,20 @@ class Run:
         inside = [[[self.placed(sides[s], *slot) for slot in line] for line in group.inside[s]] for s in (0, 1)]
         across = [[self.own(*slot) for slot in line] for line in group.across]
         return covariances(means, inside, across, (entries, *self.examples))
+
+
+def _laws(blocks: Sequence[Block]) -> dict[int, list[Forms]]:
+    """The blocks of every law: the moments of one are there for the others."""
+    laws: dict[int, list[Forms]] = {}
+    for block in blocks:
+        if isinstance(block, Forms):
+            laws.setdefault(block.ensemble.law, []).append(block)
+    return laws
+
+
+def _asked(e: Ensemble, chosen: tuple[int, int]) -> Asked:
+    """The expectation of an ensemble with the chosen forms of both runs."""
+    return Asked(e.expectation, [f[k] for f, k in zip(e.forms, chosen, strict=True) if f], e.places)
 
 
 Square = Sequence[Sequence[Floats]]

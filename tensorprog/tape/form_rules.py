@@ -6,6 +6,8 @@ asked for as a whole; `execute.py` then computes all slots at once.
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+
 import numpy as np
 
 from tensorprog.ir import expr as ex
@@ -13,7 +15,7 @@ from tensorprog.ir.program import Linear, Read
 from tensorprog.ir.tables import Ints, count, flat_index, grid
 from tensorprog.limit.forms import FormPower, FormSide, QuadraticForms
 from tensorprog.limit.moments import Side, Unservable
-from tensorprog.symbolic.forms import Form
+from tensorprog.symbolic.tilted import Form
 from tensorprog.tape.asking import Asking
 from tensorprog.tape.blocks import Ensemble, Forms, Key, Mix, Placed
 
@@ -74,8 +76,9 @@ class FormRules(Asking):
         left, right = range(sum(a)), range(sum(a), sum(a) + sum(b))
         order = (*left[: a[0]], *right[: b[0]], *left[a[0] :], *right[b[0] :])
         shapes = tuple(self._form_shape(x, s) if x.power else (1, *self._form_shape(x, s)) for s, x in enumerate(sides))
+        law = self.laws.setdefault(_law(sizes, blocks, forms), len(self.laws))
         return Ensemble(
-            group.expectation, tuple(sizes), blocks, places, order, (shapes[0], shapes[1]), (forms[0], forms[1])
+            group.expectation, tuple(sizes), blocks, places, order, (shapes[0], shapes[1]), (forms[0], forms[1]), law
         )
 
     def _families(self, side: FormSide) -> list[str]:
@@ -124,3 +127,9 @@ class FormRules(Asking):
 def _reads(side: FormSide) -> tuple[Read, ...]:
     """The elements that a slot stands for."""
     return (*(() if side.power is None else (side.power.form,)), *side.args, *side.linear)
+
+
+def _law(sizes: Sequence[int], blocks: Sequence[Sequence[Placed]], forms: Sequence[Sequence[Form]]) -> Hashable:
+    """What is equal for ensembles of the same moments and forms."""
+    moments = tuple((where, key, slots.tobytes()) for line in blocks for where, key, slots in line)
+    return tuple(sizes), moments, tuple(tuple((f.weights.tobytes(), f.constant) for f in side) for side in forms)

@@ -9,9 +9,11 @@ import pytest
 from scipy import integrate
 
 from tensorprog.errors import TensorProgError
+from tensorprog.finite.threads import parallel
 from tensorprog.ir.expr import ONE, ZERO, Expr, Sym, call
 from tensorprog.symbolic.expectation import Request
-from tensorprog.symbolic.forms import Form, Mixture, mixture
+from tensorprog.symbolic.forms import Asked, Mixture, mixture, together
+from tensorprog.symbolic.tilted import Form
 from tests.oracles.batchnorm import centred, forward_cross, forward_same
 
 RNG = np.random.default_rng(5)
@@ -81,6 +83,31 @@ def test_linear_arguments_come_out() -> None:
         assert abs(samples.mean() - value[i, j, k, m]) < 5 * samples.std() / math.sqrt(len(samples))
         samples = f[0][:, i] * left[:, k]
         assert abs(samples.mean() - alone[i, k]) < 5 * samples.std() / math.sqrt(len(samples))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_expectations_of_one_law_are_what_each_is_alone(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Powers of all kinds, arguments of all kinds, one part or many, one thread or more."""
+    monkeypatch.setattr("tensorprog.finite.threads.workers", lambda: threads)
+    monkeypatch.setattr("tensorprog.symbolic.forms.LARGE", 1 << 21 if threads == 1 else 1 << 16)
+    b = 5
+    x = RNG.normal(size=(2 * b, 7))
+    cov, here = centred(x @ x.T, b), np.arange(b)
+    there = b + here
+    step = planned(call("step", Sym("l")), call("step", Sym("r")))
+    ramps = planned(call("max", Sym("l"), ZERO), call("max", Sym("r"), ZERO), 2)
+    asked = [
+        Asked(RELU, both(b), [here, there]),
+        Asked(step, both(b, 0.5, 1.0), [here, there]),
+        Asked(ramps, both(b, 1.5, 1.0), [here, there, here, there]),
+        Asked(RELU, both(b, 0.8, 0.6), [here[1:3], there[2:]]),
+        Asked(step, both(b, 0.5, 1.0), [here, there]),
+    ]
+    for group in (asked[:3], asked):
+        for (value, error), a in zip(together(cov, group, parallel), group, strict=True):
+            alone, _ = a.expectation.evaluate(cov, a.forms, a.places)
+            np.testing.assert_allclose(value, alone, rtol=0, atol=1e-10 * np.max(np.abs(alone)))
+            assert error <= 1e-10 * np.max(np.abs(alone))
 
 
 def test_copies_and_equal_batches() -> None:
