@@ -29,8 +29,8 @@ Sampled = Callable[[Floats, Ints, Ints, Floats], Floats]
 FAR = 0.95
 """Cosines up to which there are polynomials."""
 EDGE = float(np.arcsin(FAR))
-SHAPES = {"float32": ((12, 4), (16, 6), (20, 8), (28, 10))}
-"""Degrees N and m that are tried."""
+SHAPES = {"float32": ((12, 4), (16, 4), (20, 4), (16, 6), (20, 6), (20, 8), (28, 6), (28, 10))}
+"""Degrees N and m that are tried, those with few terms first."""
 TOLERANCES = {"float32": 4e-7}
 """The error of a table relative to the largest value of its function."""
 ROUNDING = {"float32": 2e-7}

@@ -36,7 +36,7 @@ TILE = 384
 """Rows and columns of a tile: products of larger matrices are not faster, and fewer tiles are no work for threads."""
 MANY = 1024
 """Where more than one of so many pairs is outside of the table, there is none."""
-TERMS, SERIES = 11, 10
+TERMS, SERIES = 20, 10
 """The terms of a polynomial that take as long as one expectation by its formula, measured; a Hermite series takes as
 long as so many formulas."""
 WIDER = 0.1
