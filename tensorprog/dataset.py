@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.errors import TensorProgError, fail
+from tensorprog.finite.threads import are_finite
 from tensorprog.ir.check import check_sizes, parameter_sizes
 from tensorprog.ir.expr import Expr, Num, Sym, evaluate, show
 from tensorprog.ir.program import Input, Program
@@ -213,7 +214,7 @@ def _checked(i: Input, examples: _Examples) -> _Examples:
         raise fail(f"the data for input {i.name} has no examples", i.span)
     _check_shapes(i, examples)
     arrays = examples.ragged if examples.stacked is None else [examples.stacked]
-    if not all(np.isfinite(a).all() for a in arrays):
+    if not all(map(are_finite, arrays)):
         raise _not_finite(i, examples)
     return examples
 

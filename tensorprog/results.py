@@ -11,16 +11,13 @@ import numpy as np
 
 from tensorprog.dataset import Dataset
 from tensorprog.errors import fail
-from tensorprog.finite.threads import parallel
+from tensorprog.finite.threads import are_finite
 from tensorprog.ir.program import Input, Output, Program
 from tensorprog.ir.tables import shape
 from tensorprog.limit import Limit
 
 if TYPE_CHECKING:
     from tensorprog.evaluate import Kernels
-
-CACHED = 1 << 20
-"""Bytes that are looked at together."""
 
 
 def is_number(limit: Limit) -> bool:
@@ -105,12 +102,7 @@ def check_memory(entries: int, copies: int) -> None:
 def check_finite(kernels: Kernels, output: Output) -> None:
     """Raises TensorProgError for a kernel with an entry that is not a number or infinite."""
     for name, k in (("NNGP", kernels.nngp), ("NTK", kernels.ntk)):
-        if k is not None and not _is_finite(k):
+        if k is not None and not are_finite(k):
             raise fail(f"the {name} of '{output.name}' is not finite: an expectation overflows, or does not exist",
                        output.span, "look for a nonlinearity that grows fast, and for very large data or variances")
 
-
-def _is_finite(values: Any) -> bool:
-    """Whether all numbers of an array [N, ...] are; on threads, as many rows at a time as stay in the cache."""
-    step = max(1, CACHED // max(1, values[:1].nbytes))
-    return all(parallel(lambda k: bool(np.isfinite(values[k : k + step]).all()), range(0, len(values), step)))

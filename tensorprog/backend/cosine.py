@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,18 @@ RESERVE = 2.0
 
 @final
 @dataclass(frozen=True, slots=True)
+class Part:
+    """The cosines of some rows and columns; where `mirrored`, those below the diagonal are left to their mirror
+    images."""
+
+    rows: slice
+    cols: slice
+    mirrored: bool
+    cosines: NDArray[Any]
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Table:
     """coefficients [function, sign, interval, power]; `errors` are bounds from the deviations at the
     probes, `ends` the values at cosine 1 and -1, [function, 2]."""
@@ -43,22 +55,8 @@ class Table:
 
     def write(self, part: Part, scale: tuple[Floats, Floats], kernels: tuple[Floats, ...]) -> None:
         """kernels[f][i, j] = scale[0][f, i] * scale[1][f, j] * f(cosine) for the pairs of a part."""
-        where = part.rows.start, part.first, part.mirrored
+        where = part.rows.start, part.cols.start, part.mirrored
         load(SOURCE).write(self.coefficients, part.cosines, *scale, kernels, *where)
-        if part.mirrored:
-            for kernel in kernels:
-                load(SOURCE).mirror(kernel, part.rows.start, part.rows.stop)
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Cosines [rows, columns from `first` on] of some rows; of the diagonal and above where `mirrored`."""
-
-    rows: slice
-    first: int
-    mirrored: bool
-    cosines: Floats
 
 
 def is_ready() -> bool:
@@ -93,6 +91,8 @@ import math
 import numpy as np
 from numba import njit
 
+from tensorprog.backend.mirror import mirror
+
 OPTIONS = {{"error_model": "numpy", "nogil": True, "cache": True}}
 
 
@@ -101,7 +101,7 @@ def write(coefficients, cosines, left, right, outs, start, first, mirrored):
     count, cols = coefficients.shape[2], cosines.shape[1]
     at, local = np.empty(cols, np.int64), np.empty(cols)
     for i in range(cosines.shape[0]):
-        low = max(0, start + i - first) if mirrored else 0
+        low = min(cols, max(0, start + i - first)) if mirrored else 0
         cosine = cosines[i, low:]
         for j in range(len(cosine)):
             c = max(-1.0, min(1.0, cosine[j]))
@@ -110,23 +110,14 @@ def write(coefficients, cosines, left, right, outs, start, first, mirrored):
             at[j] = (k + (count if c < 0.0 else 0)) * {DEGREE + 1}
             local[j] = 2.0 * (root - k) - 1.0
         for f in range(len(outs)):
-            table, row = coefficients[f].ravel(), outs[f][start + i, first + low :]
-            scale, weights = left[f, start + i], right[f, first + low :]
+            table, row = coefficients[f].ravel(), outs[f][start + i, first + low : first + cols]
+            scale, weights = left[f, start + i], right[f, first + low : first + cols]
             for j in range(len(row)):
                 k, x = at[j], local[j]
                 y = table[k + {DEGREE}]
 {_HORNER}
                 row[j] = y * scale * weights[j]
-
-
-@njit(**OPTIONS)
-def mirror(square, start, end):
-    for i in range(start, end):
-        for j in range(i + 1, end):
-            square[j, i] = square[i, j]
-    for a in range(start, end, 8):  # squares of lines of the cache
-        for b in range(end, square.shape[1], 8):
-            for j in range(b, min(b + 8, square.shape[1])):
-                for i in range(a, min(a + 8, end)):
-                    square[j, i] = square[i, j]
+    if mirrored:
+        for f in range(len(outs)):
+            mirror(outs[f], start, start + len(cosines), first, first + cols)
 '''

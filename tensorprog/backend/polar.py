@@ -20,6 +20,7 @@ from numpy.polynomial import Polynomial, chebyshev
 from numpy.typing import NDArray
 
 from tensorprog.backend.build import is_built, load
+from tensorprog.backend.cosine import Part
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -41,17 +42,6 @@ EQUAL = 16
 """The degree in s of a function at equal arguments."""
 RESERVE = 2.0
 """The errors told are so many times the deviations seen, between the nodes."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Part:
-    """The cosines of some rows and columns; where `mirrored`, what is on the diagonal or below belongs to others."""
-
-    rows: slice
-    cols: slice
-    mirrored: bool
-    cosines: NDArray[Any]
 
 
 @final
@@ -232,6 +222,8 @@ import math
 import numpy as np
 from numba import njit
 
+from tensorprog.backend.mirror import mirror
+
 OPTIONS = {{"error_model": "numpy", "nogil": True, "cache": True}}
 T = np.{dtype}
 ZERO, ONE, FAR, QUARTER = T(0.0), T(1.0), T({far}), T({quarter!r})
@@ -262,12 +254,4 @@ def write(cosines, rows, places, outs, outside, start, first, mirrored):
         for f in range(len(outs)):
             mirror(outs[f], start, start + high, first, first + cols)
 
-
-@njit(**OPTIONS)
-def mirror(square, start, end, first, last):
-    for a in range(start, end, 16):  # squares of lines of the cache
-        for b in range(first, last, 16):
-            for j in range(b, min(b + 16, last)):
-                for i in range(a, min(a + 16, end, j)):
-                    square[j, i] = square[i, j]
 '''

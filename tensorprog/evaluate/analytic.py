@@ -241,13 +241,13 @@ def kernels(
     Kernels that are tabulated are put into `tables` with their errors; None: no reductions.
     """
     limit, want = prepared.limit, prepared.names
-    outs = outputs(limit, left), outputs(limit, right or left)
     other, errors = right or left, Errors()
     pairs = [
         (g, h) for i, g in enumerate(left.groups) for j, h in enumerate(other.groups) if right is not None or j >= i
     ]
     if len(pairs) == 1:  # all examples, in their order
         return _group_kernels(prepared, *pairs[0], right is None, errors, progress, dtype, tables), errors
+    outs = outputs(limit, left), outputs(limit, other)
     result = {name: np.zeros((sum(outs[0].values()), sum(outs[1].values())), dtype) for name in want}
     for done, (g, h) in enumerate(pairs):
         step = _part_of(progress, done, len(pairs))

@@ -19,10 +19,11 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorprog.backend.polar import SHAPES, Part, Sampled, Table, is_ready, tabulate
+from tensorprog.backend.cosine import Part
+from tensorprog.backend.polar import SHAPES, Sampled, Table, is_ready, tabulate
 from tensorprog.evaluate.pairs import CONTEXT, Errors, Evaluator, Pairs, Tables, part_of, settle, single_run
+from tensorprog.evaluate.tiles import Tile, on_tiles, scaled, tiles
 from tensorprog.evaluate.zonal import only_norm, only_product, placed
-from tensorprog.finite.threads import parallel
 from tensorprog.tape.blocks import DataGram, Product
 from tensorprog.tape.execute import Run
 from tensorprog.tape.gram import row_products
@@ -32,8 +33,6 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 WORTH = {True: 1 << 18, False: 1 << 22}
 """Pairs of examples from which a table pays: where its machine code is on disk, and where it is not."""
-TILE = 384
-"""Rows and columns of a tile: products of larger matrices are not faster, and fewer tiles are no work for threads."""
 MANY = 1024
 """Where more than one of so many pairs is outside of the table, there is none."""
 TERMS, SERIES = 20, 10
@@ -79,18 +78,16 @@ class Polar:
     def fill(self, kernels: Sequence[Floats], mirrored: bool, progress: Callable[[float], None]) -> None:
         """See `pairs.Evaluator`."""
         dtype = self.table.dtype
-        x, y = (self._unit(side, dtype) for side in (0, 0 if mirrored else 1))
+        x, y = (self._unit(side) for side in (0, 0 if mirrored else 1))
         rows, places = self.table.rows(self._places(0)), self._places(1).astype(dtype)
-        tiles = _tiles(len(x), len(y), mirrored)
         found: list[tuple[Ints, Ints]] = []
 
-        def work(tile: tuple[slice, slice]) -> None:
+        def work(tile: Tile, room: NDArray[Any]) -> None:
             if not self._are_many(found):
-                part = Part(*tile, mirrored, x[tile[0]] @ y[tile[1]].T)
-                found.append(self.table.write(part, rows, places, tuple(kernels)))
-                progress(len(found) / len(tiles))
+                cosines = np.matmul(x[tile[0]], y[tile[1]].T, out=room[0])
+                found.append(self.table.write(Part(*tile, mirrored, cosines), rows, places, tuple(kernels)))
 
-        parallel(work, tiles)
+        on_tiles(work, tiles(len(x), len(y), mirrored), (1, dtype), progress)
         if self._are_many(found):
             self.otherwise().fill(kernels, mirrored, progress)
             return
@@ -124,28 +121,13 @@ class Polar:
         """The norms as the table takes them."""
         return self.table.places(self.squares[side])
 
-    def _unit(self, side: int, dtype: str) -> NDArray[Any]:
+    def _unit(self, side: int) -> NDArray[Any]:
         """The vectors at length one."""
-        vectors, lengths = self.vectors[side], np.sqrt(self.squares[side])[:, None]
-        unit: NDArray[Any] = np.empty(vectors.shape, dtype)
-
-        def work(start: int) -> None:
-            rows = slice(start, start + TILE)
-            np.divide(vectors[rows], lengths[rows], out=unit[rows], casting="same_kind")
-
-        parallel(work, range(0, len(unit), TILE))
-        return unit
+        return scaled(self.vectors[side], 1 / np.sqrt(self.squares[side]), self.table.dtype)
 
     def _are_many(self, found: Sequence[tuple[Ints, Ints]]) -> bool:
         """Whether too many pairs are outside of the table."""
         return sum(len(i) for i, _ in found) * MANY > len(self.squares[0]) * len(self.squares[1])
-
-
-def _tiles(rows: int, cols: int, mirrored: bool) -> list[tuple[slice, slice]]:
-    """Parts of the kernels, of the diagonal and above where `mirrored`."""
-    side = TILE if rows * cols > 8 * TILE**2 else TILE // 3
-    cuts = [[slice(k, min(k + side, n)) for k in range(0, n, side)] for n in (rows, cols)]
-    return [(i, j) for i in cuts[0] for j in cuts[1] if not mirrored or j.start >= i.start]
 
 
 def polar(  # noqa: PLR0913

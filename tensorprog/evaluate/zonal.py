@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tensorprog.backend.cosine import Part, Table, is_ready, tabulate
 from tensorprog.evaluate.pairs import TABULATED, Pairs, Tables, part_of, single_run
-from tensorprog.finite.threads import parallel
+from tensorprog.evaluate.tiles import Tile, on_tiles, scaled, tiles
 from tensorprog.tape.blocks import DataGram
 from tensorprog.tape.degrees import NONE, Inhomogeneous, degrees
 from tensorprog.tape.execute import Run
@@ -32,9 +32,6 @@ SAME = 4e-15
 """Numbers of two examples that differ by less, relatively, are one up to the rounding of inner products."""
 TOLERANCE = 2e-11
 """The error of a table relative to the largest value of its function, with that of the tape itself."""
-STRIP = 384
-"""Rows of kernels that are written at a time, if there are several times as many: products of more are not faster."""
-LEAST = 128
 
 
 @final
@@ -49,43 +46,37 @@ class Known:
 @final
 @dataclass(frozen=True, slots=True)
 class Zonal:
-    """Kernels scale[0][:, i] * scale[1][:, j] * f(c[i, j]) of the cosines of `vectors`, [examples, d]; f is `table`."""
+    """Kernels scale[0][:, i] * scale[1][:, j] * f(c[i, j]) of the cosines of `vectors` [examples, d], whose squared
+    norms are `squares`; f is `table`."""
 
     table: Table
     vectors: tuple[Floats, Floats]
+    squares: tuple[Floats, Floats]
     scale: tuple[Floats, Floats]
 
     def fill(self, kernels: Sequence[Floats], mirrored: bool, progress: Callable[[float], None]) -> None:
         """See `pairs.Evaluator`."""
-        x = _normalized(self.vectors[0])
-        y = x if mirrored else _normalized(self.vectors[1])
+        x = self._unit(0)
+        y = x if mirrored else self._unit(1)
         cosines = cosines_of(x, y, all(k.dtype == np.float32 for k in kernels))
-        starts = range(0, len(x), min(STRIP, max(LEAST, len(x) // 8)))
-        done: list[int] = []
 
-        def work(start: int) -> None:
-            rows, first = slice(start, min(start + starts.step, len(x))), start if mirrored else 0
-            strip = np.empty((rows.stop - start, len(y) - first))
-            cosines.fill(strip, rows, slice(first, len(y)))
-            self.table.write(Part(rows, first, mirrored, strip), self.scale, tuple(kernels))
-            done.append(start)
-            progress(len(done) / len(starts))
+        def work(tile: Tile, room: Floats) -> None:
+            cosines.fill(room[0], *tile)
+            self.table.write(Part(*tile, mirrored, room[0]), self.scale, tuple(kernels))
 
-        parallel(work, starts)
+        on_tiles(work, tiles(len(x), len(y), mirrored), (1, "float64"), progress)
         i, j, ends = cosines.i, cosines.j, np.where(cosines.values > 0, 0, 1)
         for f, kernel in enumerate(kernels):
             kernel[i, j] = self.scale[0][f, i] * self.scale[1][f, j] * self.table.ends[f, ends]
+
+    def _unit(self, side: int) -> Floats:
+        """The vectors at length one."""
+        return scaled(self.vectors[side], 1 / np.sqrt(self.squares[side]))
 
     def errors(self) -> Floats:
         """The largest absolute error of every kernel."""
         largest: Floats = self.scale[0].max(axis=1) * self.scale[1].max(axis=1)
         return self.table.errors * largest
-
-
-def _normalized(vectors: Floats) -> Floats:
-    """Vectors [examples, d] of length one."""
-    unit: Floats = vectors / np.sqrt(row_products(vectors, vectors))[:, None]
-    return unit
 
 
 def zonal(pairs: Pairs, known: list[Known], names: tuple[str, ...], tables: Tables, count: int) -> Zonal | None:
@@ -118,7 +109,7 @@ def _found(pairs: Pairs, known: list[Known], count: int) -> Zonal | None:
             return None
         scale = [n ** (p[:, None] / 2) for n, p in zip(norms, powers, strict=True)]
         table = _table(pairs, block, _unit(pairs, block), 1.0, known)
-    return None if table is None else Zonal(table, (x, y), (scale[0], scale[1]))
+    return None if table is None else Zonal(table, (x, y), norms, (scale[0], scale[1]))
 
 
 def only_product(pairs: Pairs) -> DataGram | None:

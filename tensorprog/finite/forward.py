@@ -114,7 +114,8 @@ def compute(step: Step, state: State, spent: Collection[str] = ()) -> Array:
     match step.instr.op:
         case Data(input=name):
             value = np.asarray(state.group.inputs[name], dtype=state.network.dtype)
-            return np.ascontiguousarray(np.swapaxes(value, 0, 1))[step.elements]
+            elements = np.ascontiguousarray(np.swapaxes(value, 0, 1))
+            return elements if len(step.elements) == len(elements) else elements[step.elements]
         case MatMul():
             return _matmul(step.instr.op, step, state)
         case Linear(terms=terms):

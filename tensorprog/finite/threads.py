@@ -8,13 +8,16 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 from threadpoolctl import ThreadpoolController
 
 S = TypeVar("S")
 T = TypeVar("T")
 
+CACHED = 1 << 20
+"""Bytes that are looked at together."""
 _inside = threading.local()
 
 
@@ -36,6 +39,12 @@ def parallel(function: Callable[[S], T], items: Sequence[S]) -> list[T]:
         return [function(item) for item in items]
     with team(), _controller().limit(limits=1):
         return _shared_out(function, items, threads)
+
+
+def are_finite(values: Any) -> bool:
+    """Whether all numbers of an array [N, ...] are; as many rows at a time as stay in the cache."""
+    step = max(1, CACHED // max(1, values[:1].nbytes))
+    return all(parallel(lambda k: bool(np.isfinite(values[k : k + step]).all()), range(0, len(values), step)))
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorprog.finite.threads import parallel
+
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -23,13 +25,22 @@ MANY = 64
 """Where more than one of so many products is, all of them are."""
 CACHED = 16
 """Rows that are looked at together, while they are in the cache."""
+SHARED = 256
+"""Rows that a thread takes at a time."""
 SHORT = 8
 """Sums of so few products differ by less than the tolerance of the covariance determinant, in whatever order."""
 
 
 def row_products(x: Floats, y: Floats) -> Floats:
     """<x[k], y[k]> of two arrays [N, d]."""
-    products: Floats = np.einsum("kd,kd->k", np.ascontiguousarray(x), np.ascontiguousarray(y))
+    x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)
+    products = np.empty(len(x))
+
+    def work(start: int) -> None:
+        rows = slice(start, start + SHARED)
+        np.einsum("kd,kd->k", x[rows], y[rows], out=products[rows])
+
+    parallel(work, range(0, len(x), SHARED))
     return products
 
 
@@ -149,9 +160,13 @@ def fingerprints(x: Floats) -> Floats:
     """A number for every row of [N, d], equal where rows are equal or opposite, and hardly ever elsewhere."""
     weights = 1.0 + np.modf(GOLDEN * np.arange(x.shape[1]))[0]
     prints = np.empty(len(x))
-    for start in range(0, len(x), CACHED):
-        part = slice(start, start + CACHED)
-        prints[part] = np.einsum("kd,d->k", np.abs(np.ascontiguousarray(x[part])), weights)
+
+    def work(start: int) -> None:
+        for k in range(start, min(start + SHARED, len(x)), CACHED):
+            part = slice(k, k + CACHED)
+            np.einsum("kd,d->k", np.abs(np.ascontiguousarray(x[part])), weights, out=prints[part])
+
+    parallel(work, range(0, len(x), SHARED))
     return prints
 
 

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 
 import tensorprog
-from tensorprog.evaluate import analytic, polar
+from tensorprog.evaluate import analytic, polar, tiles
 
 MLP = Path(__file__).parents[2] / "examples" / "mlp.tp"
 
 
 @pytest.fixture(autouse=True)
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables for any number of pairs, and in tiles of a few rows."""
+    """Tables for any number of pairs, and in tiles of a few examples."""
     monkeypatch.setattr(analytic, "TABULATED", {True: 1, False: 1})
     monkeypatch.setattr(polar, "WORTH", {True: 1, False: 1})
     monkeypatch.setattr(polar, "TERMS", 1 << 20)
     monkeypatch.setattr(polar, "MANY", 40)
-    monkeypatch.setattr(polar, "TILE", 48)
+    monkeypatch.setattr(tiles, "LEAST", 48)
 
 
 def data(count: int, spread: float) -> Any:

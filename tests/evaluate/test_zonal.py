@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tensorprog
-from tensorprog.evaluate import analytic, zonal
+from tensorprog.evaluate import analytic, tiles, zonal
 from tensorprog.ir import expr as ex
 from tensorprog.tape.degrees import Inhomogeneous, homogeneous
 
@@ -83,9 +83,9 @@ def test_residual() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_strips(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Strips of a few rows, in both triangles and between two sets, with equal and opposite examples in several."""
-    monkeypatch.setattr(zonal, "STRIP", 7)
+def test_tiles(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles of a few examples, in both triangles and between two sets, with equal and opposite examples in several."""
+    monkeypatch.setattr(tiles, "LEAST", 7)
     net, x = tensorprog.load(MLP, depth=2, phi="relu", sb=0.0), data(40, 12, False)
     x[19], x[33] = x[0], -x[8]
     for other in (None, x[5:31]):
