@@ -19,6 +19,7 @@ from tensorprog.elaborate import Elaborated, elaborate
 from tensorprog.elaborate.driver import Parameter
 from tensorprog.elaborate.symbols import numbers, with_parameters, with_symbols
 from tensorprog.errors import Diagnostic, Source, fail
+from tensorprog.finite.threads import team
 from tensorprog.ir import joint
 from tensorprog.ir.check import default_sizes
 from tensorprog.ir.program import Output, Program
@@ -150,6 +151,7 @@ class Network:
             raise self.limit(output).ntk_error or fail("the output has no tangent kernel", self.output(output).span)
         return found
 
+    @team()
     def kernels(
         self,
         x1: Any = None,

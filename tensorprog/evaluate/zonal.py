@@ -10,7 +10,7 @@ It is tabulated (`backend.cosine`) from evaluations of the tape itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -24,6 +24,7 @@ from tensorprog.tape.blocks import DataGram
 from tensorprog.tape.degrees import NONE, Inhomogeneous, degrees
 from tensorprog.tape.execute import Run
 from tensorprog.tape.gram import cosines_of, row_products
+from tensorprog.tape.ranges import check_runs, variances_of
 from tensorprog.tape.tape import Tape
 
 Floats = NDArray[np.float64]
@@ -100,15 +101,17 @@ def _found(pairs: Pairs, known: list[Known], count: int) -> Zonal | None:
     norms = own, own if pairs.data[0] is pairs.data[1] else row_products(y, y)
     if min(n.min() for n in norms) <= 0:
         return None
-    if _is_same(np.concatenate(norms)) and (only_norm(pairs.singles[0], block) or _is_one_example(*pairs.selves)):
+    only = only_norm(pairs.singles[0], block)
+    if _is_same(np.concatenate(norms)) and (only or _is_one_example(*pairs.selves)):
         scale = [np.ones((len(pairs.keys), len(n))) for n in norms]
-        table = _table(pairs, block, part_of(pairs.selves[0], np.zeros(1, dtype=np.int64)), float(norms[0][0]), known)
+        numbers = [norms[0][:1]] if only else [norms[0][:1], _numbers(pairs.selves[0])[:, 0]]
+        table = _table(pairs, block, {name: x[:1] for name, x in pairs.data[0].items()}, np.concatenate(numbers), known)
     else:
-        powers = _powers(pairs, block)
+        powers = _powers(pairs, block) if only else None
         if powers is None:
             return None
         scale = [n ** (p[:, None] / 2) for n, p in zip(norms, powers, strict=True)]
-        table = _table(pairs, block, _unit(pairs, block), 1.0, known)
+        table = _table(pairs, block, {block.left: placed(np.ones(1), block.li[0])}, np.ones(1), known)
     return None if table is None else Zonal(table, (x, y), norms, (scale[0], scale[1]))
 
 
@@ -146,8 +149,6 @@ def _is_same(values: Floats) -> bool:
 
 def _powers(pairs: Pairs, block: DataGram) -> tuple[Floats, Floats] | None:
     """The powers p, p' of the norms for all kernels; None where they are not homogeneous."""
-    if not only_norm(pairs.singles[0], block):
-        return None
     inputs = frozenset(i.name for i in pairs.tape.program.inputs)
     try:
         own = degrees(pairs.singles[0].ordered, inputs)
@@ -158,18 +159,16 @@ def _powers(pairs: Pairs, block: DataGram) -> tuple[Floats, Floats] | None:
     return each[:, 0], each[:, 1]
 
 
-def _unit(pairs: Pairs, block: DataGram) -> Run:
-    """The run of one example of length one."""
-    return single_run(pairs.singles[0], {block.left: placed(np.ones(1), block.li[0])}, 1, pairs.errors)
-
-
-def _table(pairs: Pairs, block: DataGram, run: Run, norm: float, known: list[Known]) -> Table | None:
-    """The table for the one example of a run, whose squared length is `norm`."""
-    numbers = np.array([norm, *_numbers(run)[:, 0]])
+def _table(
+    pairs: Pairs, block: DataGram, example: Mapping[str, Floats], numbers: Floats, known: list[Known]
+) -> Table | None:
+    """The table for examples of which the tapes take `numbers` from data, the squared length first, as from one."""
     for k in known:
         if all(_is_same(np.array(n)) for n in zip(k.numbers, numbers, strict=True)):
             return k.table
-    table = tabulate(lambda cosines: _on_cosines(pairs, block, run, norm, cosines), TOLERANCE)
+    run = single_run(pairs.singles[0], example, 1, pairs.errors)
+    check_runs(variances_of(pairs.tape.blocks), (run, run))
+    table = tabulate(lambda cosines: _on_cosines(pairs, block, run, float(numbers[0]), cosines), TOLERANCE)
     known.append(Known(numbers, table))
     return table
 
