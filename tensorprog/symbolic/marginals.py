@@ -158,13 +158,13 @@ def two_means(
     Resolved is what has an error below `floor` times the root mean squares, or a small relative one.
     """
     equal = _coincide(law)
-    if not np.any(equal):
-        return _of_two(left, right, law, params, floor)
-    value, error = np.empty(law.shape), np.empty(law.shape)
-    product, one = mul(left.e, substitute(right.e, {right.arg: Sym(left.arg)})), law.at(equal)
-    value[equal], error[equal] = one_mean(Side(product, left.arg), one.mean[0], one.variance[0], params)
-    if not np.all(equal):
-        value[~equal], error[~equal] = _of_two(left, right, law.at(~equal), params, floor)
+    if np.all(equal):
+        value, error = np.empty(law.shape), np.empty(law.shape)
+    else:
+        value, error = _of_two(left, right, law, equal, params, floor)
+    if np.any(equal):
+        product, one = mul(left.e, substitute(right.e, {right.arg: Sym(left.arg)})), law.at(equal)
+        value[equal], error[equal] = one_mean(Side(product, left.arg), one.mean[0], one.variance[0], params)
     return value, error
 
 
@@ -175,7 +175,10 @@ def _coincide(law: Pair) -> Array:
     return np.broadcast_to(same, law.shape)
 
 
-def _of_two(left: Side, right: Side, law: Pair, params: Mapping[str, Any], floor: float) -> tuple[Array, Array]:
+def _of_two(  # noqa: PLR0913
+    left: Side, right: Side, law: Pair, known: Array, params: Mapping[str, Any], floor: float
+) -> tuple[Array, Array]:
+    """Where an entry is `known` from elsewhere, anything: marginals are those of all, as few as their shapes tell."""
     reach = max(reach_of(left.e), reach_of(right.e))
     same = _same(left, right, law)
     found = [_curve(side, law, i, reach, params) for i, side in enumerate((left,) if same else (left, right))]
@@ -183,7 +186,7 @@ def _of_two(left: Side, right: Side, law: Pair, params: Mapping[str, Any], floor
     f, g = _marginals(curves, same, law, reach, ORDER)
     a, b = law.variance
     product = a * b
-    rho = np.clip(orthant.ratio(law.c, np.sqrt(product)), -1.0, 1.0)
+    rho = np.where(known, 0.0, np.clip(orthant.ratio(law.c, np.sqrt(product)), -1.0, 1.0))
     det = np.where(product > 0, orthant.ratio(orthant.minor(a, b, law.c), product), 1.0)
     value, error = (np.array(np.broadcast_to(x, law.shape)) for x in mehler(f, g, rho))
     worth = np.count_nonzero(_unsettled(value, error, f, g, floor)) > WORTH * (f.norm.size + g.norm.size)

@@ -8,6 +8,7 @@ import pytest
 
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import ONE, Sym
+from tensorprog.symbolic import marginals as marginals_module
 from tensorprog.symbolic import series as series_module
 from tensorprog.symbolic.bounded import resolved
 from tensorprog.symbolic.expectation import Moments, Request, plan
@@ -112,6 +113,27 @@ def test_marginals_broadcast(tools):
     assert value.shape == error.shape == (2, 5, 4)
     flat, _ = p.evaluate(tools.moments(*(np.broadcast_to(t, c.shape).ravel() for t in (a, b, c))), {})
     assert value.ravel() == pytest.approx(flat, rel=1e-12)
+
+
+def test_examples_with_themselves_leave_marginals_few(tools, monkeypatch):
+    """Correlation one on a diagonal is another rule; the series of the rest are one for each example."""
+    counts = []
+
+    def counted(f, mean, deviation, reach, order):
+        counts.append(len(mean))
+        return series_module.series(f, mean, deviation, reach, order)
+
+    monkeypatch.setattr(marginals_module, "series", counted)
+    x = np.random.default_rng(4).normal(size=(7, 3))
+    c = x @ x.T
+    a, zeros = np.diag(c).copy(), np.zeros((1, 1, 1))
+    p = tools.pair("sigmoid(u)", "sigmoid(u)")
+    value, error = p.evaluate(Moments(zeros, a[None, None, :, None], zeros, a[None, None, None, :], c[None, None]), {})
+    assert counts == [7]
+    for i, j in ((0, 0), (3, 3), (1, 5)):
+        alone, _ = p.evaluate(tools.moments(a[i], a[j], c[i, j]), {})
+        assert value[i, j] == pytest.approx(float(alone), rel=1e-13)
+    assert np.all(error < 1e-13)
 
 
 def test_parameters_are_grouped(tools):
