@@ -30,6 +30,7 @@ from tensorprog.symbolic.expectation import Expectation
 from tensorprog.tape.blocks import (
     Block,
     Constant,
+    Contraction,
     DataGram,
     Factor,
     Forms,
@@ -198,7 +199,7 @@ class _Lowering:
                 self.given += [SeedOf(out, block.name, row) for out, row in rows]
             case Product():
                 self._product(block)
-            case Forms():
+            case Forms() | Contraction():
                 raise NotTraceable("powers of quadratic forms")
 
     def _sum(self, key: Key, out: Ints, coef: Floats, placed: Sequence[Placed]) -> None:

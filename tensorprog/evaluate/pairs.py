@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, final
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.backend.trace import NotTraceable
+from tensorprog.finite.threads import crew
 from tensorprog.symbolic.expectation import Expected
 from tensorprog.tape.blocks import Block, Forms, Key
 from tensorprog.tape.execute import Run
@@ -126,13 +128,22 @@ class Interpreted:
     @property
     def side(self) -> int:
         """The largest block, in examples of a side; one where pairs are integrated by themselves in any case."""
-        if any(isinstance(b, Forms) for b in self.pairs.tape.blocks):
+        if self._integrates:
             return 1
         memory = min(self.pairs.memory, MEMORY) / (8 * max(1, self.pairs.tape.count))
         return int(max(1, min(512, np.sqrt(memory))))
 
+    @property
+    def _integrates(self) -> bool:
+        """Whether there are integrals, which have threads of their own, between small products."""
+        return any(isinstance(b, Forms) for b in self.pairs.tape.blocks)
+
     def fill(self, kernels: Sequence[Floats], mirrored: bool, progress: Callable[[float], None]) -> None:
         """See `Evaluator`."""
+        with crew() if self._integrates else nullcontext():
+            self._fill(kernels, mirrored, progress)
+
+    def _fill(self, kernels: Sequence[Floats], mirrored: bool, progress: Callable[[float], None]) -> None:
         counts = (run.examples[0] for run in self.pairs.selves)
         cuts = [[np.arange(k, min(k + self.side, n)) for k in range(0, n, self.side)] for n in counts]
         blocks = [(i, j) for i in cuts[0] for j in cuts[1] if not mirrored or j[0] >= i[0]]

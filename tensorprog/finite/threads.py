@@ -25,6 +25,8 @@ def workers() -> int:
     """The threads that BLAS would take here (OMP_NUM_THREADS and its like are obeyed); 1 inside of `parallel`."""
     if getattr(_inside, "busy", False):
         return 1
+    if getattr(_inside, "pool", None) is not None:
+        return int(_inside.threads)
     return max((int(library["num_threads"]) for library in _controller().info()), default=1)
 
 
@@ -53,12 +55,20 @@ def team() -> Iterator[None]:
     if getattr(_inside, "pool", None) is not None or workers() <= 1:
         yield
         return
-    with ThreadPoolExecutor(workers() - 1) as pool:
-        _inside.pool = pool
+    threads = workers()
+    with ThreadPoolExecutor(threads - 1) as pool:
+        _inside.pool, _inside.threads = pool, threads
         try:
             yield
         finally:
             _inside.pool = None
+
+
+@contextmanager
+def crew() -> Iterator[None]:
+    """A team; the code between calls of `parallel` has a BLAS of one thread as well."""
+    with team(), _controller().limit(limits=1):
+        yield
 
 
 def _shared_out(function: Callable[[S], T], items: Sequence[S], threads: int) -> list[T]:

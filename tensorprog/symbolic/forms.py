@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import final
 
 import numpy as np
@@ -33,15 +34,17 @@ Ints = NDArray[np.int64]
 Hit = tuple[int, int]
 Operand = tuple[tuple[int, ...], Array]
 Cores = dict[tuple[Hashable, ...], Array]
-Over = Callable[[Ints], list[Array]]
-Share = Callable[[Over, Sequence[Ints]], list[list[Array]]]
+Over = Callable[[Sequence[Ints]], list[Array]]
+Share = Callable[[Over, Sequence[Sequence[Ints]]], list[list[Array]]]
 
 REFINED = 3
 """So many rules, of which each has half the step of the one before."""
 ENOUGH, SAFETY = 1e-10, 10.0
 """The relative error that is asked for, and the factor with which it is estimated from twice the digits."""
-CHUNK, LARGE = 1 << 16, 1 << 21
-"""Numbers of covariances, and of terms, that a thread has in hand."""
+CHUNK = 1 << 18
+"""Numbers of an array that a thread has in hand."""
+SHARES = 4
+"""Threads have no more than so many shares of the nodes, each with sums of its own."""
 MOST_WORK = 1 << 31
 
 
@@ -53,6 +56,10 @@ class Term:
     pairs: tuple[Hit, ...]
     hits: tuple[Hit, ...]
     core: Expectation | None
+
+    def axes(self, core: int) -> list[tuple[int, ...]]:
+        """The arguments of the derivative, which are the first `core`, and of every covariance."""
+        return [*([] if self.core is None else [tuple(range(core))]), *self.hits, *self.pairs]
 
 
 @final
@@ -80,28 +87,36 @@ class Mixture:
         """
         return together(cov, [Asked(self, forms, places)], _in_turn)[0]
 
-    def sum(self, cov: Array, masses: Array, coarse: int, places: Sequence[Ints], cores: Cores) -> Array:
-        """[2, elements..]: over the coarse nodes, which are the first, and over the others.
+    def add(
+        self, total: Array, cov: Array, masses: Array, coarse: int, places: Sequence[Ints], cores: Cores
+    ) -> None:
+        """Add nodes to `total` [2, elements..]: the coarse nodes, which are the first, and the others.
 
         `cores` are the expectations that are known under the nodes.
         """
-        total = np.zeros([2, *(len(p) for p in places)])
         for term in self.terms:
             operands = self._operands(term, cov, places, cores)
             for half, few in enumerate((slice(0, coarse), slice(coarse, None))):
                 total[half] += _weighted(masses[few], [(axes, x[few]) for axes, x in operands])
-        return total
+
+    def numbers(self, places: Sequence[Ints]) -> int:
+        """The most numbers for a node that are in an array (see `_weighted`)."""
+        several = [1]
+        for term in self.terms:
+            *others, last = term.axes(sum(self.sizes)) or [()]
+            several += [math.prod(len(places[a]) for a in axes) for axes in (set().union(*others), last)]
+        return max(several)
 
     def _operands(self, term: Term, cov: Array, places: Sequence[Ints], cores: Cores) -> list[Operand]:
         """The factors of a term, [nodes, elements of some arguments], and the numbers of these arguments."""
-        core = sum(self.sizes)
-        operands: list[Operand] = []
+        core = places[: sum(self.sizes)]
+        operands = [_between(cov, places[i], places[j]) for i, j in term.hits + term.pairs]
         if term.core is not None:
-            key = id(term.core), *(p.tobytes() for p in places[:core])
+            key = id(term.core), *(p.tobytes() for p in core)
             if key not in cores:
-                cores[key] = self._core(term.core, cov, places[:core])
-            operands.append((tuple(range(core)), cores[key]))
-        return operands + [((i, j), _between(cov, places[i], places[j])) for i, j in term.hits + term.pairs]
+                cores[key] = self._core(term.core, cov, core)
+            operands.insert(0, cores[key])
+        return list(zip(term.axes(len(core)), operands, strict=True))
 
     def _core(self, expectation: Expectation, cov: Array, places: Sequence[Ints]) -> Array:
         """[nodes, elements of every argument of the functions]"""
@@ -210,7 +225,7 @@ class Asked:
 def together(cov: Array, asked: Sequence[Asked], share: Share) -> list[tuple[Array, float]]:
     """What `Mixture.evaluate` gives for each; one differs from another in the powers of its forms, not in the forms.
 
-    `share` is `map` for a list of nodes at a time, maybe on several threads.
+    `share` is `map` for lists of nodes, maybe on several threads.
 
     Steps are halved until the errors are small: a trapezoidal rule doubles its digits each time.
     """
@@ -235,8 +250,8 @@ def _work(rule: Nodes, places: Sequence[Ints]) -> int:
     return len(rule.points) * math.prod(map(len, places))
 
 
-def _in_turn(over: Over, parts: Sequence[Ints]) -> list[list[Array]]:
-    return [over(part) for part in parts]
+def _in_turn(over: Over, shares: Sequence[Sequence[Ints]]) -> list[list[Array]]:
+    return [over(parts) for parts in shares]
 
 
 def _judged(rough: Array, rest: Array, times: int) -> tuple[Array, float]:
@@ -251,16 +266,20 @@ def _size(value: Array) -> float:
 
 
 def _sums(law: Law, rule: Nodes, asked: Sequence[tuple[int, Mixture, Sequence[Ints]]], share: Share) -> list[Array]:
-    """What `Mixture.sum` gives for every expectation, which is the one of the given number in the law."""
-    if not asked:
-        return []
+    """[2, elements..] of every expectation, which is the one of the given number in the law (see `Mixture.add`)."""
     masses = law.masses(rule.points) * rule.weights
     counted = np.flatnonzero(law.counted(rule.points, masses))
 
-    def over(part: Ints) -> list[Array]:
-        cov, coarse, cores = law.tilted(rule.points[part]), int(np.searchsorted(part, rule.coarse)), Cores()
-        return [mixture.sum(cov, masses[k, part], coarse, places, cores) for k, mixture, places in asked]
+    def over(parts: Sequence[Ints]) -> list[Array]:
+        totals = [np.zeros([2, *map(len, places)]) for _, _, places in asked]
+        for part in parts:
+            cov, coarse, cores = law.tilted(rule.points[part]), int(np.searchsorted(part, rule.coarse)), Cores()
+            for total, (k, mixture, places) in zip(totals, asked, strict=True):
+                mixture.add(total, cov, masses[k, part], coarse, places, cores)
+        return totals
 
-    numbers = law.size**2 / CHUNK + max(math.prod(map(len, places)) for _, _, places in asked) / LARGE
-    parts = share(over, np.array_split(counted, math.ceil(len(counted) * numbers) or 1))
-    return [np.sum(sums, axis=0) for sums in zip(*parts, strict=True)]
+    numbers = max([law.size**2, *(mixture.numbers(places) for _, mixture, places in asked)])
+    count = math.ceil(len(counted) * numbers / CHUNK) or 1
+    parts = np.array_split(counted, count if count == 1 else SHARES * math.ceil(count / SHARES))
+    shares = share(over, [parts[k::SHARES] for k in range(min(SHARES, len(parts)))])
+    return [reduce(np.add, sums) for sums in zip(*shares, strict=True)]

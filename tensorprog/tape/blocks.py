@@ -6,6 +6,7 @@
     Seed           out  = numbers that come with every pair of examples
     Constant       out += value
     SumOfProducts  out += scale * a * b
+    Contraction    out += coef * sums of left * right     (products of matrices, see `contracting`)
     Forms          out  = expectations with powers of quadratic forms, all elements at once
 
 All arrays of a block have one entry per contribution.  `slopes` are the derivatives of its coefficient with respect to
@@ -205,6 +206,44 @@ class SumOfProducts:
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)
+class Matrices:
+    """Slots [b, i, k] and [b, j, k]."""
+
+    left: Slot
+    right: Slot
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Contraction:
+    """out += coef * sum over k of left[b, i, k] * right[b, j, k], where `place` is the number of (b, i, j)."""
+
+    key: Key
+    out: Ints
+    place: Ints
+    coef: float
+    matrices: Matrices
+
+    def reads(self, single: bool) -> Iterator[Slot]:
+        """The keys of slots of the same tape that must be there before; `terms` has the slots."""
+        zero = np.zeros_like(self.out)
+        yield self.matrices.left[0], zero
+        yield self.matrices.right[0], zero
+
+    def factors_of(self, single: bool) -> Iterator[Slot]:
+        """Nothing."""
+        return iter(())
+
+    def terms(self) -> Iterator[tuple[Slot, Slot]]:
+        """Both factors of one term of every sum."""
+        (left, a), (right, b) = self.matrices.left, self.matrices.right
+        n, i, j = np.unravel_index(self.place, (*a.shape[:2], b.shape[1]))
+        for k in range(a.shape[2]):
+            yield (left, a[n, i, k]), (right, b[n, j, k])
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
 class Ensemble:
     """What the entries of a `Forms` block have in common.
 
@@ -251,7 +290,7 @@ class Forms:
         return iter(())
 
 
-Block = Union[Mix, Product, DataGram, Seed, Constant, SumOfProducts, Forms]
+Block = Union[Mix, Product, DataGram, Seed, Constant, SumOfProducts, Contraction, Forms]
 
 
 # ---------------------------------------------------------------- cutting and joining
@@ -286,7 +325,7 @@ def joined(blocks: Sequence[Any]) -> Any:
 
 RECORDS: dict[type, tuple[str, ...]] = {
     kind: tuple(f.name for f in fields(kind))
-    for kind in (Mix, Factor, GroupValue, Product, DataGram, Seed, Constant, SumOfProducts, Forms)
+    for kind in (Mix, Factor, GroupValue, Product, DataGram, Seed, Constant, SumOfProducts, Contraction, Forms)
 }
 """What is cut and joined field by field, with the names of the fields."""
 

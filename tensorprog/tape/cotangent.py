@@ -26,6 +26,7 @@ from tensorprog.tape.arguments import at_place
 from tensorprog.tape.asking import Slots
 from tensorprog.tape.blocks import (
     Block,
+    Contraction,
     DataGram,
     Factor,
     GroupValue,
@@ -155,6 +156,9 @@ def _transposed(block: Block, single: bool) -> Iterator[Mix | Product | SumOfPro
             for a, b in ((block.a, block.b), (block.b, block.a)):
                 if _is_tangent(a[0]):
                     yield SumOfProducts(cotangent(primal(a[0])), a[1], b, (own, block.out), block.scale)
+        case Contraction():
+            for a, b in block.terms():
+                yield from _transposed(SumOfProducts(block.key, block.out, a, b, block.coef), single)
         case Product():
             yield from _product(block, own, single)
 

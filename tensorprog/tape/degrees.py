@@ -17,7 +17,19 @@ import numpy as np
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import Expr, Num, Sym
 from tensorprog.ir.tables import Ints
-from tensorprog.tape.blocks import Block, Constant, DataGram, GroupValue, Key, Mix, Placed, Product, Slot, SumOfProducts
+from tensorprog.tape.blocks import (
+    Block,
+    Constant,
+    Contraction,
+    DataGram,
+    GroupValue,
+    Key,
+    Mix,
+    Placed,
+    Product,
+    Slot,
+    SumOfProducts,
+)
 
 Degree = tuple[Fraction, Fraction]
 NONE: Degree = (Fraction(0), Fraction(0))
@@ -69,6 +81,8 @@ class _Walk:
                 return _sum([self.placed(*p) for p in read])
             case SumOfProducts():
                 return _sum([self.slot(block.a), self.slot(block.b)])
+            case Contraction():
+                return _sum([self.slot(block.matrices.left), self.slot(block.matrices.right)])
             case Product():
                 for factor in block.factors:
                     self._constant(factor.scalars.values())

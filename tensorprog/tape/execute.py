@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from tensorprog.finite.threads import parallel
 from tensorprog.ir import expr as ex
 from tensorprog.ir.tables import Ints
 from tensorprog.limit.moments import Unservable
 from tensorprog.symbolic.expectation import Expected, Moments
-from tensorprog.symbolic.forms import Asked, together
 from tensorprog.tape.blocks import (
     Block,
     Constant,
+    Contraction,
     DataGram,
-    Ensemble,
     Factor,
     Forms,
     GroupValue,
@@ -32,6 +31,7 @@ from tensorprog.tape.blocks import (
     SumOfProducts,
     part,
 )
+from tensorprog.tape.ensembles import integrated, laws_of
 from tensorprog.tape.gram import gram, row_products
 from tensorprog.tape.tape import Tape
 
@@ -62,11 +62,11 @@ class Run:
     def execute(self, blocks: Sequence[Block], keep: Sequence[Key] | None = None) -> None:
         """Compute all slots; those of keys not in `keep` (None: all) are freed after their last use."""
         last = self._last_reads(blocks) if keep is not None else {}
-        laws = _laws(blocks)
+        laws = laws_of(blocks)
         for n, block in enumerate(blocks):
             if isinstance(block, Forms):
                 if block.ensemble.law in laws:
-                    self._forms(laws.pop(block.ensemble.law))
+                    self._law(laws.pop(block.ensemble.law))
             else:
                 self._make(block.key)
                 self._add(block)
@@ -96,6 +96,8 @@ class Run:
                 for rows in self._chunks(len(block.out)):
                     piece = part(block, rows)
                     self._accumulate(piece.key, piece.out, self._product(piece))
+            case Contraction():
+                self._accumulate(block.key, block.out, self._contraction(block))
             case DataGram():
                 self.values[block.key][block.out] += self._gram(block)
             case Seed():
@@ -119,7 +121,7 @@ class Run:
     def own(self, key: Key, slots: Ints) -> Floats:
         """[entries, examples...] of slots of this tape; ("one",) is the constant 1."""
         if key not in self.values:  # a constant, or slots to which nothing was added
-            return np.full((len(slots), *(1,) * len(self.examples)), float(key == ("one",)))
+            return np.full((*slots.shape, *(1,) * len(self.examples)), float(key == ("one",)))
         return self.values[key][slots]
 
     def placed(self, where: str, key: Key, slots: Ints) -> Floats:
@@ -143,12 +145,25 @@ class Run:
         if len(out) and (np.diff(out) > 0).all():
             target[out] += values
             return
-        if values.size == len(out) and len(target) <= 8 * len(out):  # one pair of examples
-            target += np.bincount(out, values.ravel(), len(target)).reshape(target.shape)
+        if self._counts(out, target):
+            target += _counted(out, values.ravel(), target.shape)
             return
         unique, place = np.unique(out, return_inverse=True)
         summing = csr_matrix((np.ones(len(out)), (place, np.arange(len(out)))), shape=(len(unique), len(out)))
         target[unique] += (summing @ values.reshape(len(out), -1)).reshape(len(unique), *self.examples)
+
+    def _law(self, blocks: Sequence[Forms]) -> None:
+        """All blocks of one law."""
+        for block in blocks:
+            self._make(block.key)
+        for found in integrated(blocks, self.placed, self.examples):
+            values: Any = self.values[found.block.key]
+            values[(found.out, *found.where)] = found.values
+            self._check(found.block.ensemble.expectation, found.error, found.size)
+
+    def _counts(self, out: Ints, target: Floats) -> bool:
+        """Whether sums for the slots `out` are those of a histogram: of one pair of examples, and most slots."""
+        return int(np.prod(self.examples)) == 1 and len(target) <= 8 * len(out)
 
     def _mix(self, block: Mix) -> None:
         if block.scalars or block.where != "own" or block.dep not in self.values:
@@ -166,9 +181,20 @@ class Run:
         if (np.diff(block.out) > 0).all():  # one contribution each: no sums
             target[block.out] += self._column(block.coef) * source[block.slots]
             return
+        if self._counts(block.out, target):
+            target += _counted(block.out, block.coef * source[block.slots].ravel(), target.shape)
+            return
         unique, place = np.unique(block.out, return_inverse=True)
         mixing = csr_matrix((block.coef, (place, block.slots)), shape=(len(unique), len(source)))
         target[unique] += (mixing @ source.reshape(len(source), -1)).reshape(len(unique), *self.examples)
+
+    def _contraction(self, block: Contraction) -> Floats:
+        left, right = (
+            np.moveaxis(self.own(key, slots), (0, 1, 2), (-3, -2, -1))
+            for key, slots in (block.matrices.left, block.matrices.right)
+        )
+        products = block.coef * (left @ right.swapaxes(-1, -2))
+        return np.moveaxis(products.reshape(*products.shape[:-3], -1)[..., block.place], -1, 0)
 
     def _gram(self, block: DataGram) -> Floats:
         left = self.data[0][block.left]
@@ -177,6 +203,11 @@ class Run:
             result[:] = left[:, block.li].T
             return result
         right = self.data[1][block.right]
+        if self.examples == (1, 1):
+            step = max(1, CHUNK // left.shape[-1])
+            for few in (slice(k, k + step) for k in range(0, len(block.out), step)):
+                result[few, 0, 0] = row_products(left[0, block.li[few]], right[0, block.rj[few]])
+            return result
         if len(self.examples) == 1:
             for k, (i, j) in enumerate(zip(block.li, block.rj, strict=True)):
                 result[k] = row_products(left[:, i], right[:, j])
@@ -221,35 +252,6 @@ class Run:
         known = self.errors.get(id(expectation), (expectation, 0.0))[1]
         self.errors[id(expectation)] = (expectation, max(known, worst))
 
-    def _forms(self, blocks: Sequence[Forms]) -> None:
-        """Blocks of one law: every pair of examples and of forms by itself, for all elements and all blocks at once."""
-        entries: dict[tuple[int, int], list[tuple[Forms, Ints, tuple[Ints, ...]]]] = {}
-        for block in blocks:
-            self._make(block.key)
-            rows, cols = (
-                np.unravel_index(x, s) for x, s in zip((block.rows, block.cols), block.ensemble.shapes, strict=True)
-            )
-            for a, b in sorted(set(zip(rows[0].tolist(), cols[0].tolist(), strict=True))):
-                at = np.flatnonzero((rows[0] == a) & (cols[0] == b))
-                elements = tuple((*rows[1:], *cols[1:])[k][at] for k in block.ensemble.order)
-                entries.setdefault((a, b), []).append((block, block.out[at], elements))
-        cov = self._joint(blocks[0].ensemble)
-        for chosen, parts in entries.items():
-            asked = [_asked(block.ensemble, chosen) for block, _, _ in parts]
-            for where in np.ndindex(self.examples):
-                found = together(cov[where], asked, parallel)
-                for (block, out, elements), (value, error) in zip(parts, found, strict=True):
-                    self.values[block.key][(out, *where)] = value[elements]
-                    self._check(block.ensemble.expectation, error, float(np.max(np.abs(value), initial=0.0)))
-
-    def _joint(self, e: Ensemble) -> Floats:
-        """[examples..., N, N]: the second moments of all elements of both runs."""
-        shape = [(n, m) for n in e.sizes for m in e.sizes]
-        flat = [np.broadcast_to(self.placed(*p), (len(p[2]), *self.examples)) for line in e.blocks for p in line]
-        parts = [np.moveaxis(x.reshape(*s, *self.examples), (0, 1), (-2, -1)) for x, s in zip(flat, shape, strict=True)]
-        n = len(e.sizes)
-        return np.concatenate([np.concatenate(parts[k * n : (k + 1) * n], axis=-1) for k in range(n)], axis=-2)
-
     def _moments(self, group: GroupValue, entries: int) -> Moments:
         """Means and covariances of the arguments, from their moments."""
         sides = ("left", "right")
@@ -259,18 +261,9 @@ class Run:
         return covariances(means, inside, across, (entries, *self.examples))
 
 
-def _laws(blocks: Sequence[Block]) -> dict[int, list[Forms]]:
-    """The blocks of every law: the moments of one are there for the others."""
-    laws: dict[int, list[Forms]] = {}
-    for block in blocks:
-        if isinstance(block, Forms):
-            laws.setdefault(block.ensemble.law, []).append(block)
-    return laws
-
-
-def _asked(e: Ensemble, chosen: tuple[int, int]) -> Asked:
-    """The expectation of an ensemble with the chosen forms of both runs."""
-    return Asked(e.expectation, [f[k] for f, k in zip(e.forms, chosen, strict=True) if f], e.places)
+def _counted(out: Ints, values: Floats, shape: tuple[int, ...]) -> Floats:
+    """Values added up by slots."""
+    return np.bincount(out, values, shape[0]).astype(np.float64, copy=False).reshape(shape)
 
 
 Square = Sequence[Sequence[Floats]]

@@ -38,14 +38,14 @@ class FormRules(Asking):
     def _choices(self, side: FormSide, at: Ints, s: int) -> Ints:
         """The elements that all reads of a side name, as one number; -1 where one is outside."""
         flat, inside = np.zeros(len(at), dtype=np.int64), np.ones(len(at), dtype=bool)
-        for size, read in zip(self._form_shape(side, s), _reads(side), strict=True):
+        for size, read in zip(self._form_shape(side, s), reads_of(side), strict=True):
             part = self._elements(read, Side(side.axes, ex.ONE, {}), at, s)
             flat = flat * size + part
             inside &= part >= 0
         return np.where(inside, flat, -1)
 
     def _form_shape(self, side: FormSide, s: int) -> tuple[int, ...]:
-        return tuple(self._count(r.var, s) for r in _reads(side))
+        return tuple(self._count(r.var, s) for r in reads_of(side))
 
     def _expand_forms(self, key: Key, own: Ints, li: Ints, rj: Ints) -> None:
         if key not in self.ensembles:
@@ -124,7 +124,7 @@ class FormRules(Asking):
         return tuple(Form(side.power.power, w, side.power.constant, lost) for w in weights)
 
 
-def _reads(side: FormSide) -> tuple[Read, ...]:
+def reads_of(side: FormSide) -> tuple[Read, ...]:
     """The elements that a slot stands for."""
     return (*(() if side.power is None else (side.power.form,)), *side.args, *side.linear)
 

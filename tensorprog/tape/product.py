@@ -19,7 +19,7 @@ from tensorprog.ir.program import Instr, Program
 from tensorprog.ir.tables import Ints, Sizes
 from tensorprog.limit.analyse import Limit
 from tensorprog.limit.moments import Moments
-from tensorprog.tape.blocks import Block, DataGram, Forms, Key, Mix, Product, joined
+from tensorprog.tape.blocks import Block, Contraction, DataGram, Forms, Key, Mix, Product, joined
 from tensorprog.tape.projections import (
     Groups,
     NotSeparable,
@@ -173,7 +173,7 @@ def _by_term(tape: Tape) -> dict[tuple[Any, ...], Block]:
 def _check(a: Block, b: Block, single: bool) -> None:
     """Corresponding blocks differ in their indices and numbers only.  Raises NotSeparable for what is no product."""
     same = type(a) is type(b) and [k for k, _ in a.reads(single)] == [k for k, _ in b.reads(single)]
-    if not same or isinstance(a, Forms) or (isinstance(a, Mix) and a.scalars):
+    if not same or isinstance(a, Contraction | Forms) or (isinstance(a, Mix) and a.scalars):
         raise NotSeparable("a block is no product")
     if isinstance(a, Product) and any(f.scalars for f in a.factors):
         raise NotSeparable("a factor is computed from scalars")

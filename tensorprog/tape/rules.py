@@ -21,13 +21,11 @@ from tensorprog.limit.moments import Product as ProductEquation
 from tensorprog.symbolic.expectation import with_values
 from tensorprog.tape.blocks import Constant, DataGram, Factor, GroupValue, Key, Mix, Product
 from tensorprog.tape.coefficients import Coefficient
-from tensorprog.tape.form_rules import FormRules
+from tensorprog.tape.contracting import MOST_ENTRIES, Contracting
 from tensorprog.tape.shared import Taps, join, use_taps
 
-MOST_ENTRIES = 1 << 25
 
-
-class Rules(FormRules):
+class Rules(Contracting):
     """Expands keys into blocks."""
 
     # ------------------------------------------------------------ moments
@@ -137,6 +135,10 @@ class Rules(FormRules):
     # ------------------------------------------------------------ products of groups
 
     def _product(self, key: Key, own: Ints, product: ProductEquation, li: Ints, rj: Ints, number: int) -> None:
+        contraction = self._contraction(key, own, product, li, rj)
+        if contraction is not None:
+            self.add(contraction, number)
+            return
         own, li, rj = self._summed(key, own, product, li, rj)
         alive = self._supported(product, li, rj)
         own, li, rj = own[alive], li[alive], rj[alive]
@@ -192,17 +194,14 @@ class Rules(FormRules):
     def _group_value(
         self, group: Group, sides: tuple[Side, Side], at: tuple[Ints, Ints]
     ) -> GroupValue:
-        if isinstance(group, MomentOf):
-            li, rj = self._elements(group.left, sides[0], at[0], 0), self._elements(group.right, sides[1], at[1], 1)
-            return GroupValue(None, moment=self.moment(group.left.var, group.right.var, li, rj))
+        if isinstance(group, MomentOf | QuadraticForms):
+            return GroupValue(None, moment=self._slots_of(group, sides, at))
         if isinstance(group, MeanOf):
             s = 0 if group.side == "left" else 1
             return GroupValue(
                 None,
                 mean=(group.side, *self.selves[s].mean(group.read.var, self._elements(group.read, sides[s], at[s], s))),
             )
-        if isinstance(group, QuadraticForms):
-            return GroupValue(None, moment=self._forms_slots(group, at))
         return self._gaussian(group, sides, at)
 
     def _gaussian(self, group: Gaussian, sides: tuple[Side, Side], at: tuple[Ints, Ints]) -> GroupValue:

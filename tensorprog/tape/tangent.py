@@ -32,11 +32,13 @@ from tensorprog.tape.asking import Slots
 from tensorprog.tape.blocks import (
     Block,
     Constant,
+    Contraction,
     DataGram,
     Factor,
     Forms,
     GroupValue,
     Key,
+    Matrices,
     Mix,
     Placed,
     Product,
@@ -210,6 +212,9 @@ class Tangents:
                 for factors, groups in self._product_rule(p, block):
                     if all(g.moment is None or g.moment[0] != NOTHING for g in groups):
                         add(Product(*out, factors, groups))
+            case Contraction():
+                for matrices in self._matrices(p, block.matrices):
+                    add(replace(block, key=out[0], matrices=matrices))
             case DataGram():
                 add(replace(block, key=out[0], left=along(block.left)))
                 if block.right and not self.sides:
@@ -240,6 +245,12 @@ class Tangents:
         for k, g in enumerate(block.groups):
             for factors, groups in self._group(p, g, len(block.out)):
                 yield (*block.factors, *factors), (*plain[:k], *groups, *plain[k + 1 :])
+
+    def _matrices(self, p: str, m: Matrices) -> Iterator[Matrices]:
+        for name, slot in (("left", m.left), ("right", m.right)):
+            moved = self._tangent(p, ("own", *slot))
+            if moved is not None:
+                yield replace(m, **{name: moved[1:]})
 
     def _factor(self, p: str, f: Factor) -> Iterator[tuple[Factor, ...]]:
         if p in f.numbers and p in self.tape.parameters:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ from tensorprog.limit.moments import Product as ProductEquation
 from tensorprog.limit.moments import Side
 from tensorprog.limit.uses import twin
 from tensorprog.tape.asking import Line
-from tensorprog.tape.blocks import Block, Factor, Key, Mix, Product, SumOfProducts, merged, part
+from tensorprog.tape.blocks import Block, Contraction, Factor, Key, Mix, Product, SumOfProducts, merged, part
 from tensorprog.tape.rules import Rules
 from tensorprog.tape.shared import meeting, use_taps
 
@@ -247,7 +248,8 @@ class Tape(Rules):
             return np.array([whole[key] for key, s in self.slots.items() for _ in range(s.size)], dtype=np.int64)
         edges = []
         for block in self.blocks:
-            for key, slots in block.reads(self.single):
+            terms = chain(*block.terms()) if isinstance(block, Contraction) else block.reads(self.single)
+            for key, slots in terms:
                 if key in start:
                     used = np.flatnonzero(slots > 0)
                     edges.append((start[key] + slots[used], start[block.key] + block.out[used]))

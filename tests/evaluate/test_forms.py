@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import tensorprog
+from tensorprog.tape.contracting import Contracting
+from tensorprog.tape.execute import Run
 from tests.agreement.comparing import EXAMPLES
 
 SOURCE = (EXAMPLES / "batchnorm.tp").read_text()
@@ -34,3 +36,44 @@ def test_batches_of_data_of_many_dimensions():
     nngp = tensorprog.load(EXAMPLES / "batchnorm.tp", depth=1).nngp(x)
     spread = np.einsum("kiki->ki", nngp).mean(axis=1)
     np.testing.assert_allclose(spread, 0.5, rtol=1e-9)
+
+
+RECURRENT = """
+program recurrent(steps = 2):
+    width n = 64
+    input x[B]: [d]
+    weight U: [n, d] ~ N(0, 1 / d)
+    weight W: [n, n] ~ N(0, 1 / n)
+    weight v: [n] ~ N(0, 1 / n)
+    h[i in B] = U @ x[i]
+    for t in 1..steps:
+        m = mean(i in B) h[i]
+        s = sqrt(mean(i in B) (h[i] - m)^2)
+        h[i in B] = W @ relu((h[i] - m) / s)
+    output f[i in B] = dot(v, relu(h[i]))
+"""
+
+
+@pytest.mark.parametrize("source", [SOURCE, RECURRENT])
+def test_sums_inside_of_expectations_are_products_of_matrices(source, tmp_path, monkeypatch):
+    """As one product of groups after the other; batches of different sizes, weights of one layer or of all."""
+    (tmp_path / "program.tp").write_text(source)
+    rng = np.random.default_rng(1)
+    batches = [rng.normal(size=(b, 8)) for b in (4, 5)]
+    blocks, found = [], []
+    for expanded in (False, True):
+        if expanded:
+            monkeypatch.setattr(Contracting, "_contraction", lambda *args: None)
+        net = tensorprog.load(tmp_path / "program.tp")
+        monkeypatch.setattr(Run, "_contraction", _noted(Run._contraction, blocks))
+        found.append(net.kernels(batches).ntk)
+    assert blocks
+    np.testing.assert_allclose(*found, rtol=1e-12)
+
+
+def _noted(function, calls):
+    def noting(*args):
+        calls.append(args)
+        return function(*args)
+
+    return noting

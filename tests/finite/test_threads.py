@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from threadpoolctl import threadpool_info
 
 from tensorprog.finite import threads
 
@@ -43,3 +44,15 @@ def test_an_error_on_any_thread_is_raised_when_all_are_done(two, bad):
     with threads.team(), pytest.raises(ValueError, match=str(bad)):
         threads.parallel(work, range(2))
     assert done == [1 - bad]
+
+
+def test_a_crew_has_a_blas_of_one_thread_and_all_threads_for_itself():
+    before = [library["num_threads"] for library in threadpool_info()]
+    number = threads.workers()
+    with threads.crew():
+        assert threads.workers() == number
+        assert {library["num_threads"] for library in threadpool_info()} == {1}
+        assert threads.parallel(lambda k: (k, threads.workers()), range(4)) == [(k, 1) for k in range(4)]
+        assert {library["num_threads"] for library in threadpool_info()} == {1}
+    assert [library["num_threads"] for library in threadpool_info()] == before
+    assert threads.workers() == number

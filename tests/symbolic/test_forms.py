@@ -89,7 +89,7 @@ def test_linear_arguments_come_out() -> None:
 def test_expectations_of_one_law_are_what_each_is_alone(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Powers of all kinds, arguments of all kinds, one part or many, one thread or more."""
     monkeypatch.setattr("tensorprog.finite.threads.workers", lambda: threads)
-    monkeypatch.setattr("tensorprog.symbolic.forms.LARGE", 1 << 21 if threads == 1 else 1 << 16)
+    monkeypatch.setattr("tensorprog.symbolic.forms.CHUNK", 1 << 18 if threads == 1 else 1 << 13)
     b = 5
     x = RNG.normal(size=(2 * b, 7))
     cov, here = centred(x @ x.T, b), np.arange(b)
