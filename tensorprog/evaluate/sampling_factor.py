@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack, rq, solve_triangular
 from scipy.special import ndtri
 
+from tensorprog.evaluate.sampling_record import DIRECT, Direct
 from tensorprog.evaluate.sobol import MOST_DIMENSIONS, sobol_points
 
 Floats = NDArray[np.float64]
@@ -35,9 +36,9 @@ ROOM, CAPACITY = 256, 1 << 24
 class Growing:
     """An array that grows by rows: `values` is [rows, *shape]."""
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self._rows = 0
-        self._store: Floats = np.empty((self._room(shape), *shape))
+    def __init__(self, shape: tuple[int, ...], arrays: Direct = DIRECT) -> None:
+        self._rows, self._arrays = 0, arrays
+        self._store: Floats = arrays.empty(self._room(shape), *shape)
 
     @property
     def values(self) -> Floats:
@@ -61,7 +62,7 @@ class Growing:
         return max(16, self._rows, min(ROOM, CAPACITY // math.prod(shape)))
 
     def _moved(self, shape: tuple[int, ...]) -> None:
-        store: Floats = np.empty(shape)
+        store: Floats = self._arrays.empty(*shape)
         store[: self._rows] = self.values
         self._store = store
 

@@ -9,6 +9,7 @@ of examples, without computing anything; `widest` is the largest number of coeff
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Hashable, Sequence
 from functools import lru_cache
 
@@ -17,13 +18,18 @@ from scipy.sparse import csr_matrix
 
 from tensorprog.evaluate.sampling_factor import Floats, Ints
 from tensorprog.evaluate.sampling_nodes import Nodes, Rows
+from tensorprog.evaluate.sampling_record import Direct
 from tensorprog.evaluate.sampling_terms import Block, Class, Matrix, NotIntegrable, Pile, Terms, U, classes_of
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import ONE, Expr, Sym
 from tensorprog.limit.parity import Characters, function_characters
 from tensorprog.symbolic.expectation import Expectation, Moments, Request, plan
 
+Errors = dict[Request, tuple[Expectation, float]]
 CHUNK = 1 << 24
+FEW = 1 << 14
+"""Entries up to which a matrix of sums is multiplied as it is, zeros and all."""
+
 UNCERTAIN = 1e-6
 """Relative error of a quadrature from which the class is drawn instead."""
 
@@ -34,11 +40,14 @@ PAIR, QUADRATURE = 4e-7, 2e-4
 class Integrals:
     """The integrated classes of one run: their nodes in every group, the covariances, the error estimates."""
 
-    def __init__(self, examples: Sequence[int], dry: bool, sums: Collection[Class], samples: int, runs: int) -> None:
+    def __init__(
+        self, examples: Sequence[int], dry: bool, sums: Collection[Class], samples: int, runs: int, arrays: Direct
+    ) -> None:
         self.examples, self.dry, self.sums, self.runs, self.draws = examples, dry, sums, runs, runs * samples
+        self.arrays = arrays
         self.rows: dict[Matrix, Rows] = {}
         self.known: dict[tuple[Class, int], Nodes] = {}
-        self.errors: dict[Request, tuple[Expectation, float]] = {}
+        self.errors: Errors = arrays.given({})
         self.grams: dict[Hashable, Floats] = {}
         self.stored: dict[Hashable, Pile] = {}
         self.seconds = 0.0
@@ -47,7 +56,7 @@ class Integrals:
     def nodes(self, of: Class, group: int) -> Nodes:
         """The nodes of a class in a group."""
         if (of, group) not in self.known:
-            self.known[of, group] = Nodes(self.examples[group], self.rows, self.runs)
+            self.known[of, group] = Nodes(self.examples[group], self.rows, self.runs, self.arrays)
         return self.known[of, group]
 
     # ------------------------------------------------------------ second moments
@@ -58,8 +67,8 @@ class Integrals:
         Raises NotIntegrable where a member of a sum is needed by itself.
         """
         self.whole(left + right)
-        self.widest = max(self.widest, sum(b.coef[:, :, 0].size for b in right if b.coef.shape[2] > 1))
-        total = np.zeros((self.runs, n * self.examples[g], m * self.examples[h]))
+        self.widest = max(self.widest, sum(math.prod(b.coef.shape[:2]) for b in right if b.coef.shape[2] > 1))
+        total: Floats = self.arrays.zeros(self.runs, n * self.examples[g], m * self.examples[h])
         for b in right:
             for a in left:
                 if not self._vanishes(a, b):
@@ -75,7 +84,7 @@ class Integrals:
     def appended(self, old: Hashable, new: Hashable, terms: Terms, more: Terms, shift: int) -> Terms:
         """The terms and more terms at elements from `shift` on, once for all matrices that use the same vectors."""
         if new not in self.stored:
-            pile = self.stored.pop(old, None) or Pile(terms)
+            pile = self.stored.pop(old, None) or Pile(terms, self.arrays)
             pile.add(tuple(Block(b.shape, b.elem + shift, b.nodes, b.coef) for b in more))
             self.stored[new] = pile
         return self.stored[new].terms
@@ -100,28 +109,19 @@ class Integrals:
             part = np.arange(start, min(start + step, len(a.elem)))
             piece = a if len(part) == len(a.elem) else a.picked(part, a.elem[part])
             product = self._term_moments(piece, g, b, h)
-            rows = _sum(product, piece.elem, self.examples[g], total.shape[1])
-            total += _sum(rows.swapaxes(1, 2), b.elem, self.examples[h], total.shape[2]).swapaxes(1, 2)
+            left, right = (_sums(elem, self.examples[k], size) for elem, k, size in (
+                (piece.elem, g, total.shape[1]), (b.elem, h, total.shape[2])))
+            total += self.arrays.call(_summed, left, product, right)
 
     def _term_moments(self, a: Block, g: int, b: Block, h: int) -> Floats:
         e, f = self.examples[g], self.examples[h]
         self.seconds += PAIR * len(a.elem) * len(b.elem)
-        result = self._mean_product(a.coef, e, b.coef, f)
+        result: Floats = self.arrays.call(_mean_product, self._by_run(a.coef), e, self._by_run(b.coef), f)
         fns, others = dict(a.shape), dict(b.shape)
         for c in sorted(fns.keys() | others.keys(), key=sorted):
             i = a.nodes[:, a.classes.index(c)] if c in fns else None
             j = b.nodes[:, b.classes.index(c)] if c in others else None
             result = result * self._expectation(c, (fns.get(c), i, g), (others.get(c), j, h))
-        return result
-
-    def _mean_product(self, a: Floats, e: int, b: Floats, f: int) -> Floats:
-        """The mean over draws of coef coef', [runs or 1, terms * examples, terms' * examples']."""
-        if a.shape[2] == 1 or b.shape[2] == 1:
-            left, right = (_spread(self._by_run(x).mean(axis=3, keepdims=True), n) for x, n in ((a, e), (b, f)))
-            return left * right.swapaxes(1, 2)
-        left, right = (_spread(self._by_run(x), n) for x, n in ((a, e), (b, f)))
-        result: Floats = left @ right.swapaxes(1, 2)
-        result /= left.shape[2]
         return result
 
     def _by_run(self, coef: Floats) -> Floats:
@@ -169,11 +169,8 @@ class Integrals:
         covariance = one.covariance(rows, two, cols)
         if f == U and k == U:
             return covariance + one.mean[rows][:, None] * two.mean[cols]
-        moments = Moments(
-            one.mean[rows][None, None, :, None], one.variance[None, None, :, rows, None],
-            two.mean[cols][None, None, None, :], two.variance[None, None, :, None, cols], covariance[None, None],
-        )
-        return self._evaluate(of, _planned(of, f, k), moments)
+        laws = one.mean[rows], one.variance[:, rows], two.mean[cols], two.variance[:, cols], covariance
+        return self._evaluate(of, _planned(of, f, k), _pair_moments, *laws)
 
     def _single(self, of: Class, f: Expr, us: Ints, g: int) -> Floats:
         nodes = self.nodes(of, g)
@@ -181,19 +178,36 @@ class Integrals:
         if f == U or self.dry:
             _planned(of, f, ONE)
             return nodes.mean[rows]
-        shape = (self.runs, len(rows))
-        moments = Moments(nodes.mean[rows][None, None], nodes.variance[None, None, :, rows], np.zeros((0, *shape)),
-                          np.zeros((0, 0, *shape)), np.zeros((1, 0, *shape)))
-        return self._evaluate(of, _planned(of, f, ONE), moments)
+        return self._evaluate(of, _planned(of, f, ONE), _single_moments, nodes.mean[rows], nodes.variance[:, rows])
 
-    def _evaluate(self, of: Class, expectation: Expectation, moments: Moments) -> Floats:
-        value, error = _runs_apart(expectation, moments, self.runs)
-        worst, size = float(np.max(error, initial=0.0)), float(np.max(np.abs(value), initial=0.0))
-        if not worst <= UNCERTAIN * size:
-            raise NotIntegrable([of])
-        known = self.errors.get(expectation.request, (expectation, 0.0))[1]
-        self.errors[expectation.request] = expectation, max(known, worst)
-        return np.asarray(value, dtype=np.float64)
+    def _evaluate(self, of: Class, expectation: Expectation, law: Callable[..., Moments], *numbers: Floats) -> Floats:
+        found: Floats = self.arrays.call(_evaluated, self.errors, of, expectation, self.runs, law, *numbers)
+        return found
+
+
+def _evaluated(
+    errors: Errors, of: Class, expectation: Expectation, runs: int, law: Callable[..., Moments], *numbers: Floats
+) -> Floats:
+    """The expectation under the law of these numbers.  Raises NotIntegrable where it is not accurate."""
+    value, error = _runs_apart(expectation, law(*numbers), runs)
+    worst, size = float(np.max(error, initial=0.0)), float(np.max(np.abs(value), initial=0.0))
+    if not worst <= UNCERTAIN * size:
+        raise NotIntegrable([of])
+    known = errors.get(expectation.request, (expectation, 0.0))[1]
+    errors[expectation.request] = expectation, max(known, worst)
+    return np.asarray(value, dtype=np.float64)
+
+
+def _pair_moments(mean: Floats, variance: Floats, other: Floats, others: Floats, covariance: Floats) -> Moments:
+    """The law of all pairs of nodes: means [rows], [columns], variances and covariances of every run."""
+    return Moments(mean[None, None, :, None], variance[None, None, :, :, None],
+                   other[None, None, None, :], others[None, None, :, None], covariance[None, None])
+
+
+def _single_moments(mean: Floats, variance: Floats) -> Moments:
+    """The law of nodes by themselves: means [rows], variances [runs, rows]."""
+    return Moments(mean[None, None], variance[None, None], np.zeros((0, *variance.shape)),
+                   np.zeros((0, 0, *variance.shape)), np.zeros((1, 0, *variance.shape)))
 
 
 @lru_cache(maxsize=4096)
@@ -232,6 +246,17 @@ def _of_run(moments: Moments, r: int) -> Moments:
     ))
 
 
+def _mean_product(a: Floats, e: int, b: Floats, f: int) -> Floats:
+    """The mean over draws of coef coef', [runs or 1, terms * examples, terms' * examples']."""
+    if math.prod(a.shape[2:]) == 1 or math.prod(b.shape[2:]) == 1:
+        left, right = (_spread(x.mean(axis=3, keepdims=True), n) for x, n in ((a, e), (b, f)))
+        return left * right.swapaxes(1, 2)
+    left, right = _spread(a, e), _spread(b, f)
+    result: Floats = left @ right.swapaxes(1, 2)
+    result /= left.shape[2]
+    return result
+
+
 def _spread(coef: Floats, examples: int) -> Floats:
     """[runs, terms * examples, draws] of [terms, examples or 1, runs, draws]."""
     terms, _, runs, draws = coef.shape
@@ -239,10 +264,17 @@ def _spread(coef: Floats, examples: int) -> Floats:
     return spread
 
 
-def _sum(values: Floats, elem: Ints, examples: int, rows: int) -> Floats:
-    """Rows (term, example) added up to rows (element, example)."""
+def _sums(elem: Ints, examples: int, rows: int) -> csr_matrix | Floats | None:
+    """What adds up rows (term, example) to rows (element, example); None where these are the same."""
     if len(elem) * examples == rows and (elem == np.arange(len(elem))).all():
-        return values
+        return None
     row = (elem[:, None] * examples + np.arange(examples)).ravel()
     mix = csr_matrix((np.ones(len(row)), (row, np.arange(len(row)))), shape=(rows, len(row)))
-    return np.stack([mix @ v for v in values])
+    return mix.toarray() if mix.shape[0] * mix.shape[1] <= FEW else mix
+
+
+def _summed(left: csr_matrix | Floats | None, values: Floats, right: csr_matrix | Floats | None) -> Floats:
+    """left @ values @ right.T of every run."""
+    if left is not None:
+        values = np.stack([left @ v for v in values])
+    return values if right is None else np.stack([(right @ v.T).T for v in values])

@@ -8,6 +8,7 @@ Independent runs that are computed together have the same rows and nodes, and co
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -15,6 +16,7 @@ import numpy as np
 from scipy.sparse import block_diag, csr_matrix, identity, vstack
 
 from tensorprog.evaluate.sampling_factor import Floats, Ints
+from tensorprog.evaluate.sampling_record import Direct
 from tensorprog.evaluate.sampling_terms import Block, Class, Matrix, Terms, U
 
 
@@ -24,14 +26,15 @@ class Rows:
     `mix` are all rows in terms of products, None as long as there are products alone.
     """
 
-    def __init__(self, runs: int) -> None:
-        self.covariance: Floats = np.zeros((runs, 0, 0))
+    def __init__(self, runs: int, arrays: Direct) -> None:
+        self.arrays = arrays
+        self.covariance: Floats = arrays.zeros(runs, 0, 0)
         self.mix: csr_matrix | None = None
 
     def add(self, own: Floats, cross: Floats) -> Ints:
         """New products with the covariance `cross` to those before; returns the numbers of the rows."""
         if self.mix is not None:
-            cross = _rows_mixed(self.mix, cross.swapaxes(1, 2)).swapaxes(1, 2)
+            cross = self.arrays.call(_rows_mixed, self.mix, cross.swapaxes(1, 2)).swapaxes(1, 2)
             self.mix = block_diag([self.mix, identity(own.shape[1])], format="csr")
         return self._extend(own, cross)
 
@@ -39,17 +42,23 @@ class Rows:
         """New rows that are combinations of those before."""
         known = identity(self.covariance.shape[1], format="csr") if self.mix is None else self.mix
         self.mix = vstack([known, mix @ known], format="csr")
-        cross = _rows_mixed(mix, self.covariance)
-        return self._extend(_rows_mixed(mix, cross.swapaxes(1, 2)), cross)
+        cross = self.arrays.call(_rows_mixed, mix, self.covariance)
+        return self._extend(self.arrays.call(_rows_mixed, mix, cross.swapaxes(1, 2)), cross)
 
     def _extend(self, own: Floats, cross: Floats) -> Ints:
-        runs, old = self.covariance.shape[:2]
-        size = old + own.shape[1]
-        grown = np.empty((runs, size, size))
-        grown[:, :old, :old], grown[:, old:, old:] = self.covariance, own
-        grown[:, old:, :old], grown[:, :old, old:] = cross, cross.swapaxes(1, 2)
-        self.covariance = grown
-        return np.arange(old, size)
+        old = self.covariance.shape[1]
+        self.covariance = self.arrays.call(_bordered, self.covariance, cross, own)
+        return np.arange(old, old + own.shape[1])
+
+
+def _bordered(first: Floats, cross: Floats, last: Floats) -> Floats:
+    """The symmetric matrices of these blocks, of every run."""
+    runs, old = first.shape[:2]
+    size = old + last.shape[1]
+    found = np.empty((runs, size, size))
+    found[:, :old, :old], found[:, old:, old:] = first, last
+    found[:, old:, :old], found[:, :old, old:] = cross, cross.swapaxes(1, 2)
+    return found
 
 
 def _rows_mixed(mix: csr_matrix, values: Floats) -> Floats:
@@ -76,17 +85,16 @@ NOTHING = Part(np.zeros(0, dtype=np.int64), np.zeros(0))
 class Nodes:
     """The nodes of one class in one group of examples; node n of example e is row n * examples + e."""
 
-    def __init__(self, examples: int, known: dict[Matrix, Rows], runs: int) -> None:
-        self.examples, self.known, self.runs, self.count = examples, known, runs, 0
+    def __init__(self, examples: int, known: dict[Matrix, Rows], runs: int, arrays: Direct) -> None:
+        self.examples, self.known, self.runs, self.arrays, self.count = examples, known, runs, arrays, 0
         self.mean: Floats = np.zeros(0)
-        self.variance: Floats = np.zeros((runs, 0))
+        self.variance: Floats = arrays.zeros(runs, 0)
         self.parts: dict[Matrix, Part] = {}
 
     def add(self, mean: Floats, parts: dict[Matrix, Part]) -> Ints:
         """New nodes; `mean` and `parts` are over (node, example).  Returns their numbers."""
-        variance = np.zeros((self.runs, len(mean)))
-        for matrix, part in parts.items():
-            variance += part.coef**2 * self.known[matrix].covariance[:, part.row, part.row]
+        own = [(self.known[m].covariance, p.row, p.row, p.coef, p.coef) for m, p in parts.items()]
+        variance = self.arrays.call(_combined, (self.runs, len(mean)), own)
         for matrix in self.parts.keys() | parts.keys():
             old = _padded(self.parts.get(matrix, NOTHING), len(self.mean))
             new = _padded(parts.get(matrix, NOTHING), len(mean))
@@ -102,12 +110,12 @@ class Nodes:
 
     def covariance(self, rows: Ints, other: Nodes, others: Ints) -> Floats:
         """Cov(u, u') for all pairs of rows, [runs, rows, others]."""
-        total = np.zeros((self.runs, len(rows), len(others)))
-        for matrix in self.parts.keys() & other.parts.keys():
-            a, b = self.parts[matrix].at(rows), other.parts[matrix].at(others)
-            if a.coef.any() and b.coef.any():
-                total += self.known[matrix].covariance[:, a.row[:, None], b.row] * a.coef[:, None] * b.coef
-        return total
+        pairs = [(m, self.parts[m].at(rows), other.parts[m].at(others)) for m in self.parts.keys() & other.parts.keys()]
+        found: Floats = self.arrays.call(_combined, (self.runs, len(rows), len(others)), [
+            (self.known[m].covariance, a.row[:, None], b.row, a.coef[:, None], b.coef)
+            for m, a, b in pairs if a.coef.any() and b.coef.any()
+        ])
+        return found
 
     # ------------------------------------------------------------ sums of nodes
 
@@ -142,6 +150,14 @@ class Nodes:
             result.row[where] = self.known[matrix].combine(csr_matrix((coef[several], (at, row[several])), shape=shape))
             result.coef[where] = 1.0
         return result
+
+
+def _combined(shape: tuple[int, ...], parts: Sequence[tuple[Floats, Ints, Ints, Floats, Floats]]) -> Floats:
+    """The sum of covariance[run, i, j] a b."""
+    total = np.zeros(shape)
+    for covariance, i, j, a, b in parts:
+        total += covariance[:, i, j] * a * b
+    return total
 
 
 def _padded(part: Part, size: int) -> Part:

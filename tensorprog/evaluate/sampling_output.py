@@ -106,12 +106,16 @@ def output_covariance(
     axes = limit.program.var(limit.output_var).axes
     sizes = [count(axes, state.env) * state.group.examples for state in states]
     ends = np.cumsum(sizes)
-    total = np.zeros((integrals.runs, sum(sizes), sum(sizes)))
+    total: Floats = integrals.arrays.zeros(integrals.runs, sum(sizes), sum(sizes))
     for g, h in itertools.product(range(len(states)), repeat=2):
         block = total[:, ends[g] - sizes[g] : ends[g], ends[h] - sizes[h] : ends[h]]
         for a, b in itertools.product(parts[g], parts[h]):
-            block += np.stack([a.weight @ c @ b.weight.T for c in a.covariance(b, integrals)])
+            block += integrals.arrays.call(_between, a.weight, a.covariance(b, integrals), b.weight)
     return total
+
+
+def _between(left: csr_matrix, covariances: Floats, right: csr_matrix) -> Floats:
+    return np.stack([left @ c @ right.T for c in covariances])
 
 
 @final
@@ -168,3 +172,21 @@ def _flat(weight: Floats, per_example: bool) -> csr_matrix:
     column = element * examples + example if per_example else element
     shape = (examples * outputs, elements * (examples if per_example else 1))
     return csr_matrix((weight[output, element, example], (example * outputs + output, column)), shape=shape)
+
+
+# ---------------------------------------------------------------- a vector
+
+
+def vector_moments(name: str, groups: Sequence[Values], integrals: Integrals) -> Floats:
+    """E[Z Z'] of a vector, samples group by group, example by example."""
+    axes = [np.arange(count(v.state.plan.program.var(name).axes, v.state.env)) for v in groups]
+    terms = [v.vectors(name, elements) for v, elements in zip(groups, axes, strict=True)]
+    examples = [v.state.group.examples for v in groups]
+
+    def block(g: int, h: int) -> Floats:
+        n, m = len(axes[g]), len(axes[h])
+        (found,) = integrals.moment(terms[g], n, g, terms[h], m, h)
+        moved: Floats = found.reshape(n, examples[g], m, examples[h]).transpose(1, 0, 3, 2)
+        return moved.reshape(n * examples[g], m * examples[h])
+
+    return np.block([[block(g, h) for h in range(len(axes))] for g in range(len(axes))])

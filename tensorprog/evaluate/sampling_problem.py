@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from tensorprog.dataset import Dataset
 from tensorprog.evaluate.sampling_inners import Laws, is_fresh
-from tensorprog.evaluate.sampling_output import leaves_of, output_covariance, roots_of
+from tensorprog.evaluate.sampling_moments import Errors
+from tensorprog.evaluate.sampling_output import leaves_of, output_covariance, roots_of, vector_moments
 from tensorprog.evaluate.sampling_plan import plan_of
 from tensorprog.evaluate.sampling_products import not_finite
 from tensorprog.evaluate.sampling_program import Sampler, sampler
-from tensorprog.evaluate.sampling_run import Draw, Split, directions, matrices_of
+from tensorprog.evaluate.sampling_record import DIRECT, Direct, Recorder, Recording, Unrecordable, plain
+from tensorprog.evaluate.sampling_run import Draw, Split, Streams, directions, matrices_of, streams
 from tensorprog.evaluate.sampling_tangent import tangent
 from tensorprog.evaluate.sampling_terms import Joined, Matrix, NotIntegrable
 from tensorprog.finite.gram import gradient_gram
@@ -68,11 +70,14 @@ class Replicate:
 @final
 @dataclass(slots=True)
 class Known:
-    """What depends on sizes alone: plans by the number of draws, the split, and how much is held for a draw."""
+    """What depends on sizes alone: plans by the number of draws, the split, and how much is held for a draw; what has
+    been recorded of replicates by their numbers and the split, if that can be, each with how much it holds."""
 
     plans: dict[int, tuple[Sampler, tuple[Plan, ...]]] = field(default_factory=dict)
     split: Split | None = None
     widest: int = 0
+    recordable: bool = True
+    recordings: dict[Hashable, tuple[Recording, int]] = field(default_factory=dict)
 
 
 class Problem:
@@ -198,7 +203,7 @@ class Problem:
     def _dry(self, split: Split) -> float:
         """About the seconds that a replicate takes.  Raises NotIntegrable, Joined."""
         one = tuple(Group(g.sizes, {name: a[:1] for name, a in g.inputs.items()}) for g in self.groups)
-        draw = self._draw(one, split, 2, [Seed(0)], dry=True)
+        draw = self._draw(one, split, streams(2, 1, [Seed(0)], None), dry=True)
         examples = sum(g.examples for g in self.groups) / len(self.groups)
         self.known.widest = math.ceil(draw.integrals.widest * examples)
         return OVERHEAD + draw.integrals.seconds * examples**2
@@ -207,25 +212,51 @@ class Problem:
 
     def replicates(self, samples: int, seeds: Sequence[Seed]) -> list[Replicate]:
         """Independent draws, side by side.  Raises NotIntegrable when a quadrature turns out not to be accurate."""
-        draw = self._draw(self.groups, self.split, samples, seeds)
-        found = self._kernels(draw)
+        numbers = streams(samples, self._directions(), seeds, self.turn)
+        try:
+            found, errors = self._found(numbers)
+        except Unrecordable:
+            self.known.recordable = False
+            return self.replicates(samples, seeds)
         if not all(np.isfinite(value).all() for value in found.values()):
             raise not_finite(self.limit.program.instr(self.limit.output_var))
         wanted = {name: value for name, value in found.items() if name in (*self.want, "scalar", "output")}
         order = self.order
         rows = {n: v[:, order] if v.ndim == 2 else v[:, order[:, None], order] for n, v in wanted.items()}
-        self.widest = draw.integrals.widest
-        errors = tuple(draw.integrals.errors.values())
-        turn = draw.innovations[0].backwards() if self.turn is None and self.turns else None
-        return [Replicate({name: v[r] for name, v in rows.items()}, errors, turn) for r in range(len(seeds))]
+        turn = numbers.innovations[0].backwards() if self.turn is None and self.turns else None
+        integrated = tuple(errors.values())
+        return [Replicate({name: v[r] for name, v in rows.items()}, integrated, turn) for r in range(len(seeds))]
+
+    def _found(self, numbers: Streams) -> tuple[Found, Errors]:
+        """The kernels of these draws, by the operations of draws like them where there is a recording."""
+        if not (self.separable and self.known.recordable):
+            draw = self._draw(self.groups, self.split, numbers)
+            self.widest = draw.integrals.widest
+            return self._kernels(draw), draw.integrals.errors
+        key = numbers.samples, len(numbers.innovations), self.split.drawn, self.split.sums
+        if key not in self.known.recordings:
+            return self._recorded(key, numbers)
+        recording, self.widest = self.known.recordings[key]
+        inputs = [array for g in self.groups for array in g.inputs.values()]
+        errors: Errors = {}
+        return {"nngp": recording.replay(*inputs, errors, numbers.draws)}, errors
+
+    def _recorded(self, key: Hashable, numbers: Streams) -> tuple[Found, Errors]:
+        """The same, recorded.  Raises Unrecordable."""
+        recorder = Recorder()
+        groups = [Group(g.sizes, {name: recorder.given(a) for name, a in g.inputs.items()}) for g in self.groups]
+        draw = self._draw(groups, self.split, numbers, arrays=recorder)
+        result, self.widest = self._kernels(draw)["nngp"], draw.integrals.widest
+        self.known.recordings[key] = recorder.recording(result), self.widest
+        return {"nngp": plain(result)}, plain(draw.integrals.errors)
 
     def _draw(
-        self, groups: Sequence[Group], split: Split, samples: int, seeds: Sequence[Seed], dry: bool = False
+        self, groups: Sequence[Group], split: Split, numbers: Streams, dry: bool = False, arrays: Direct = DIRECT
     ) -> Draw:
-        plans = self.plans(samples * len(seeds))
+        plans = self.plans(numbers.samples * len(numbers.innovations))
         network = Network(dict(self.sizes), {}, {}, np.dtype(np.float64))
         states = [State(plan, network, g) for plan, g in zip(plans[1], groups, strict=True)]
-        draw = Draw(self.limit, plans[0], self.laws, split, states, samples, seeds, dry, self.turn)
+        draw = Draw(self.limit, plans[0], self.laws, split, states, numbers, dry, arrays)
         draw.run(self.roots)
         if dry:
             self._kernels(draw)
@@ -242,7 +273,7 @@ class Problem:
         if name in self.limit.random and "nngp" not in self.want:
             return {}
         if self.limit.is_vector:
-            return {"nngp": _moments(name, draw)[None]}
+            return {"nngp": vector_moments(name, draw.groups, draw.integrals)[None]}
         power = self.limit.powers[name]
         size = sum(self._rows(draw))
         if power is None or power < 0:
@@ -273,21 +304,6 @@ class Problem:
         wide = sum(d is not None and d.wide for d in (weight.rows, weight.cols))
         states = [values.state for values in draw.groups]
         return scale / float(draw.samples) ** wide * gradient_gram(trained.uses, states, firsts, samples)
-
-
-def _moments(name: str, draw: Draw) -> Floats:
-    """E[Z Z'] of a vector, samples group by group, example by example."""
-    axes = [np.arange(count(v.state.plan.program.var(name).axes, v.state.env)) for v in draw.groups]
-    terms = [v.vectors(name, elements) for v, elements in zip(draw.groups, axes, strict=True)]
-    examples = [v.state.group.examples for v in draw.groups]
-
-    def block(g: int, h: int) -> Floats:
-        n, m = len(axes[g]), len(axes[h])
-        (found,) = draw.integrals.moment(terms[g], n, g, terms[h], m, h)
-        moved: Floats = found.reshape(n, examples[g], m, examples[h]).transpose(1, 0, 3, 2)
-        return moved.reshape(n * examples[g], m * examples[h])
-
-    return np.block([[block(g, h) for h in range(len(axes))] for g in range(len(axes))])
 
 
 def _order(limit: Limit, dataset: Dataset) -> Ints:

@@ -19,6 +19,7 @@ from tensorprog.errors import TensorProgError, fail
 from tensorprog.evaluate.sampling_factor import Bools, Draws, Family, Floats, Ints
 from tensorprog.evaluate.sampling_moments import Integrals
 from tensorprog.evaluate.sampling_nodes import Part, Rows, as_terms
+from tensorprog.evaluate.sampling_record import DIRECT, Direct
 from tensorprog.evaluate.sampling_terms import Class, Matrix, Terms
 from tensorprog.evaluate.sampling_values import Values
 from tensorprog.finite.forward import weight_elements
@@ -64,7 +65,7 @@ class Products:
 
     def __init__(self, matrix: Matrix, integrals: Integrals, samples: int | None) -> None:
         self.matrix, self.integrals, self.samples = matrix, integrals, samples
-        self.family = None if samples is None else Family(samples, integrals.runs)
+        self.family = None if samples is None else integrals.arrays.made(Family, samples, integrals.runs)
         self.rows = 0
         self.uses: list[Uses] = []
 
@@ -74,14 +75,15 @@ class Products:
         own, cross = self._covariance(step, values, gain)
         if self.integrals.dry:
             return np.ones((len(step.elements), values.state.group.examples, self.samples))
-        drawn = self.family.extend(own, cross, draws)
+        drawn = self.integrals.arrays.call(Family.extend, self.family, own, cross, draws)
         shaped = drawn.reshape(len(step.elements), -1, drawn.shape[-1])
         return np.broadcast_to(shaped, (len(shaped), values.state.group.examples, shaped.shape[-1]))
 
     def integrate(self, step: Step, values: Values, gain: float, of: Class) -> Terms:
         """The elements of a step as nodes."""
         own, cross = self._covariance(step, values, gain)
-        numbers = self.integrals.rows.setdefault(self.matrix, Rows(self.integrals.runs)).add(own, cross)
+        rows = self.integrals.rows.setdefault(self.matrix, Rows(self.integrals.runs, self.integrals.arrays))
+        numbers = rows.add(own, cross)
         row = numbers.reshape(len(step.elements), -1)
         column = np.broadcast_to(row, (len(row), values.state.group.examples)).ravel()
         nodes = self.integrals.nodes(of, values.group)
@@ -92,20 +94,20 @@ class Products:
         first, new = self.rows, uses_of(step, values, gain, self.rows)
         self._remember(new)
         self.rows += len(new.rows)
-        total = np.zeros((self.integrals.runs, len(new.rows), self.rows))
+        total = self.integrals.arrays.zeros(self.integrals.runs, len(new.rows), self.rows)
         for uses in self.uses:
             total[:, :, uses.rows] = self._between(new, uses)
-        if not (self.integrals.dry or np.isfinite(total).all()):
-            raise not_finite(culprit(step, values.state))
+        if not self.integrals.dry:
+            self.integrals.arrays.call(_check, total, culprit(step, values.state))
         own = total[:, :, first:]
         return (own + own.swapaxes(1, 2)) / 2, total[:, :, :first]
 
     def _between(self, a: Uses, b: Uses) -> Floats:
         if a.terms is None or b.terms is None:
-            return mixed(a.contributions, b.contributions, np.ones((1, 1, 1)))
+            return mixed(a.contributions, b.contributions, np.ones((1, 1, 1)), self.integrals.arrays)
         left, right = (a.terms, a.vectors, a.group), (b.terms, b.vectors, b.group)
         gram = self.integrals.shared((a.group, a.key, b.group, b.key), lambda: self.integrals.moment(*left, *right))
-        return mixed(a.contributions, b.contributions, gram)
+        return mixed(a.contributions, b.contributions, gram, self.integrals.arrays)
 
     def _remember(self, new: Uses) -> None:
         for k, old in enumerate(self.uses):
@@ -171,21 +173,40 @@ def uses_of(step: Step, values: Values, gain: float, first: int) -> Uses:
     return Uses(values.group, key, rows, spread, values.vectors(op.operand, used), len(used))
 
 
-def mixed(left: Contributions, right: Contributions, gram: Floats) -> Floats:
+def mixed(left: Contributions, right: Contributions, gram: Floats, arrays: Direct = DIRECT) -> Floats:
     """sum over equal weight elements of P gram P'^T, [runs, left rows, right rows]."""
-    total = np.zeros((len(gram), left.rows, right.rows))
     if left.simple and right.simple:
-        picked = gram[:, left.source[:, None], right.source] * left.coef[:, None] * right.coef
-        total[:, left.row[:, None], right.row] = picked * (left.element[:, None] == right.element)
-        return total
-    for k in np.intersect1d(left.element, right.element):
-        p, q = _matrix(left, left.element == k, gram.shape[1]), _matrix(right, right.element == k, gram.shape[2])
+        picked: Floats = arrays.call(_gathered, left, right, gram)
+        return picked
+    pairs = [
+        [_matrix(c, c.element == k, vectors) for c, vectors in ((left, gram.shape[1]), (right, gram.shape[2]))]
+        for k in np.intersect1d(left.element, right.element)
+    ]
+    found: Floats = arrays.call(_added_up, (left.rows, right.rows), pairs, gram)
+    return found
+
+
+def _gathered(left: Contributions, right: Contributions, gram: Floats) -> Floats:
+    total = np.zeros((len(gram), left.rows, right.rows))
+    picked = gram[:, left.source[:, None], right.source] * left.coef[:, None] * right.coef
+    total[:, left.row[:, None], right.row] = picked * (left.element[:, None] == right.element)
+    return total
+
+
+def _added_up(shape: tuple[int, int], pairs: Sequence[Sequence[csr_matrix]], gram: Floats) -> Floats:
+    total = np.zeros((len(gram), *shape))
+    for p, q in pairs:
         total += np.stack([p @ (q @ g.T).T for g in gram])
     return total
 
 
 def _matrix(c: Contributions, keep: Bools, vectors: int) -> csr_matrix:
     return csr_matrix((c.coef[keep], (c.row[keep], c.source[keep])), shape=(c.rows, vectors))
+
+
+def _check(covariance: Floats, instr: Instr) -> None:
+    if not np.isfinite(covariance).all():
+        raise not_finite(instr)
 
 
 def not_finite(instr: Instr) -> TensorProgError:

@@ -8,11 +8,12 @@ from typing import final
 
 import numpy as np
 
-from tensorprog.evaluate.sampling_factor import Floats, Innovations
+from tensorprog.evaluate.sampling_factor import Draws, Floats, Innovations
 from tensorprog.evaluate.sampling_inners import Laws, RandomInners, is_fresh, rows_of
 from tensorprog.evaluate.sampling_moments import Integrals
 from tensorprog.evaluate.sampling_products import Products
 from tensorprog.evaluate.sampling_program import Sampler, leaf_of
+from tensorprog.evaluate.sampling_record import DIRECT, Direct
 from tensorprog.evaluate.sampling_sums import Sums
 from tensorprog.evaluate.sampling_terms import Class, Matrix, NotIntegrable, classes_of
 from tensorprog.evaluate.sampling_values import Value, Values
@@ -70,26 +71,46 @@ def matrices_of(program: Program) -> frozenset[Matrix]:
     return frozenset((op.weight, op.transposed) for op in ops if isinstance(op, MatMul))
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """The random numbers of independent runs: their innovations, `samples` at a time, and those of scalars."""
+
+    samples: int
+    innovations: tuple[Innovations, ...]
+    rng: np.random.Generator
+
+    @property
+    def draws(self) -> list[Draws]:
+        """The next rows of every run."""
+        return [stream.of for stream in self.innovations]
+
+
+def streams(samples: int, expected: int, seeds: Sequence[Seed], turn: Floats | None) -> Streams:
+    """Those of these seeds; see `Innovations`."""
+    vectors, numbers = ([Seed(s.entropy, spawn_key=(*s.spawn_key, k)) for s in seeds] for k in range(2))
+    innovations = tuple(Innovations(samples, expected, seed, turn) for seed in vectors)
+    return Streams(samples, innovations, np.random.default_rng(numbers[0]))
+
+
 class Draw:
     """The Gaussian families so far, shared by the groups; their values live in `groups`.
 
-    Every seed is a run of its own; several are computed together where there are no scalars.  A `dry` draw computes
+    Every stream is a run of its own; several are computed together where there are no scalars.  A `dry` draw computes
     nothing, it finds out whether the split is possible.
     """
 
     def __init__(
-        self, limit: Limit, chosen: Sampler, laws: Laws, split: Split, states: Sequence[State], samples: int,
-        seeds: Sequence[Seed], dry: bool = False, turn: Floats | None = None,
+        self, limit: Limit, chosen: Sampler, laws: Laws, split: Split, states: Sequence[State], numbers: Streams,
+        dry: bool = False, arrays: Direct = DIRECT,
     ) -> None:
-        self.limit, self.chosen, self.split, self.samples = limit, chosen, split, samples
-        self.integrals = Integrals([s.group.examples for s in states], dry, split.sums, samples, len(seeds))
-        expected = sum(directions(s.plan, s.group.examples, split, limit.roles) for s in states)
-        spawned = [seed.spawn(2) for seed in seeds]
-        self.innovations = [Innovations(samples, expected, vectors, turn) for vectors, _ in spawned]
-        self.draws = [stream.of for stream in self.innovations]
-        sums = Sums(split.sums, self.integrals, samples, self.draws)
+        self.limit, self.chosen, self.split, self.samples = limit, chosen, split, numbers.samples
+        examples, runs = [s.group.examples for s in states], len(numbers.innovations)
+        self.integrals = Integrals(examples, dry, split.sums, self.samples, runs, arrays)
+        self.draws: Sequence[Draws] = arrays.given(numbers.draws)
+        sums = Sums(split.sums, self.integrals, self.samples, self.draws)
         self.groups = [Values(g, s, self.integrals, limit.roles, sums) for g, s in enumerate(states)]
-        self.rng = np.random.default_rng(spawned[0][1])
+        self.rng = numbers.rng
         self.products: dict[Matrix, Products] = {}
         self.inners = RandomInners(laws, self.integrals, self.rng)
 

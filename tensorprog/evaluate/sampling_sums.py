@@ -40,7 +40,7 @@ class Sum:
 
     def __init__(self, of: Class, integrals: Integrals, samples: int) -> None:
         self.of, self.integrals = of, integrals
-        self.family = Family(samples, integrals.runs)
+        self.family = integrals.arrays.made(Family, samples, integrals.runs)
         self.known: list[tuple[int, Ints]] = []
 
     def draw(self, group: int, rows: Ints, draws: Sequence[Draws]) -> Floats:
@@ -50,4 +50,5 @@ class Sum:
         before = [nodes.covariance(rows, self.integrals.nodes(self.of, g), known) for g, known in self.known]
         cross = np.concatenate([own[:, :, :0], *before], axis=2)
         self.known.append((group, rows))
-        return self.family.extend(own, cross, draws) + nodes.mean[rows][:, None]
+        drawn: Floats = self.integrals.arrays.call(Family.extend, self.family, own, cross, draws)
+        return drawn + nodes.mean[rows][:, None]

@@ -18,6 +18,7 @@ from typing import TypeVar, final
 import numpy as np
 
 from tensorprog.evaluate.sampling_factor import Floats, Growing, Ints
+from tensorprog.evaluate.sampling_record import DIRECT, Direct, Recorded
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import Expr, Sym
 
@@ -99,8 +100,14 @@ def sampled(values: Floats) -> Terms:
 
 def nonzero(terms: Terms) -> Terms:
     """Without the terms whose coefficients vanish."""
-    kept = [b.picked(which, b.elem[which]) for b in terms for which in [np.flatnonzero(b.coef.any(axis=(1, 2)))]]
-    return tuple(b for b in kept if len(b.elem))
+    return tuple(b for b in map(_nonzero, terms) if len(b.elem))
+
+
+def _nonzero(block: Block) -> Block:
+    if isinstance(block.coef, Recorded):  # any number
+        return block
+    which = np.flatnonzero(block.coef.any(axis=(1, 2)))
+    return block.picked(which, block.elem[which])
 
 
 def classes_of(terms: Terms) -> frozenset[Class]:
@@ -152,7 +159,8 @@ def _joined(blocks: Sequence[Block]) -> Block:
 class Pile:
     """Terms that grow a few at a time, in place: what was there before is seldom copied."""
 
-    def __init__(self, terms: Terms) -> None:
+    def __init__(self, terms: Terms, arrays: Direct) -> None:
+        self.arrays = arrays
         self.blocks: dict[Shape, tuple[Ints, Ints, Growing]] = {}
         self.add(terms)
 
@@ -165,7 +173,7 @@ class Pile:
         """These come last."""
         for b in terms:
             if b.shape not in self.blocks:
-                self.blocks[b.shape] = b.elem[:0], b.nodes[:0], Growing(b.coef.shape[1:])
+                self.blocks[b.shape] = b.elem[:0], b.nodes[:0], Growing(b.coef.shape[1:], self.arrays)
             elem, nodes, coef = self.blocks[b.shape]
             coef.widen(np.broadcast_shapes(coef.values.shape[1:], b.coef.shape[1:]))
             coef.append(b.coef)
@@ -184,9 +192,15 @@ def _merged(block: Block) -> Block:
     unique, first, place = np.unique(code, return_index=True, return_inverse=True)
     if len(unique) == len(code):
         return block
-    coef = np.zeros((len(unique), *block.coef.shape[1:]))
-    np.add.at(coef, place, block.coef)
+    arrays = block.coef.recorder if isinstance(block.coef, Recorded) else DIRECT
+    coef = arrays.call(_added_up, block.coef, place, len(unique))
     return Block(block.shape, block.elem[first], block.nodes[first], coef)
+
+
+def _added_up(values: Floats, place: Ints, size: int) -> Floats:
+    total = np.zeros((size, *values.shape[1:]))
+    np.add.at(total, place, values)
+    return total
 
 
 def product(left: Terms, right: Terms) -> Terms:
@@ -205,7 +219,15 @@ def _times(a: Block, b: Block) -> Block:
     shape = tuple(sorted(fns.items(), key=rank))
     columns = [nodes[c] for c, _ in shape]
     stacked = np.stack(columns, axis=1) if columns else np.zeros((len(i), 0), dtype=np.int64)
-    return Block(shape, a.elem[i], stacked, _repeated(a.coef, i) * _repeated(b.coef, j))
+    return Block(shape, a.elem[i], stacked, _multiplied(_repeated(a.coef, i), _repeated(b.coef, j)))
+
+
+def _multiplied(a: Floats, b: Floats) -> Floats:
+    """a * b, the same array where the other one is 1."""
+    for one, other in ((a, b), (b, a)):
+        if one.shape[1:] == (1, 1) and len(one) <= len(other) and not isinstance(one, Recorded) and (one == 1).all():
+            return other
+    return a * b
 
 
 def _repeated(values: Floats, which: Ints) -> Floats:
@@ -222,6 +244,8 @@ def function(fn: Expr, node: Terms) -> Terms:
 def is_node(terms: Terms) -> bool:
     """Whether every element is one node, or zero."""
     if len(terms) != 1 or len(terms[0].shape) != 1 or terms[0].shape[0][1] != U:
+        return False
+    if isinstance(terms[0].coef, Recorded):
         return False
     return bool((terms[0].coef == 1).all()) and len(np.unique(terms[0].elem)) == len(terms[0].elem)
 

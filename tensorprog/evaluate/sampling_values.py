@@ -12,6 +12,7 @@ import numpy as np
 from tensorprog.evaluate.sampling_factor import Floats, Ints
 from tensorprog.evaluate.sampling_moments import Integrals
 from tensorprog.evaluate.sampling_nodes import as_terms
+from tensorprog.evaluate.sampling_record import Recorded
 from tensorprog.evaluate.sampling_sums import Sums
 from tensorprog.evaluate.sampling_terms import (
     Block,
@@ -31,13 +32,15 @@ from tensorprog.evaluate.sampling_terms import (
     sampled,
 )
 from tensorprog.finite.forward import compute, scales
+from tensorprog.finite.plan import Plan
 from tensorprog.finite.products import take
-from tensorprog.finite.state import State
+from tensorprog.finite.state import Group, State
+from tensorprog.finite.weights import Network
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import Expr, Op, Sym
-from tensorprog.ir.program import Linear, MaxOver, Pointwise, operands
+from tensorprog.ir.program import Data, Linear, MaxOver, Pointwise, operands
 from tensorprog.ir.schedule import Step
-from tensorprog.ir.tables import coefficients
+from tensorprog.ir.tables import coefficients, count
 
 Value = Floats | Terms
 
@@ -59,8 +62,14 @@ class Values:
         if isinstance(value, tuple):
             held = self.parts.setdefault(step.instr.var.name, [])
             held += [Block(b.shape, step.elements[b.elem], b.nodes, b.coef) for b in value]
+        elif len(step.elements) == count(step.instr.var.axes, self.state.env):
+            self.state.values[step.instr.var.name] = value
         else:
-            self.state.store(step, value)
+            known = self.state.value(step.instr.var.name)
+            if isinstance(value, Recorded) and not isinstance(known, Recorded):
+                known = value.recorder.made(np.array, known)
+                self.state.values[step.instr.var.name] = known
+            known[step.elements] = value
 
     def forget(self, name: str) -> None:
         """Frees a family."""
@@ -71,7 +80,7 @@ class Values:
         """The elements `source` (-1: zero) of a family, numbered by their position."""
         drawn: Terms = ()
         if name in self.state.values or name not in self.parts:
-            values = np.asarray(take(self.state.value(name), source), dtype=np.float64)
+            values = self.integrals.arrays.call(_taken, self.state.value(name), source)
             drawn = nonzero(sampled(values[:, :, None] if values.ndim == 2 else values))
         return collected(drawn + read(self.parts.get(name, ()), source))
 
@@ -97,13 +106,34 @@ class Values:
         """The elements of a step that is no product and no inner product."""
         op = step.instr.op
         if not any(name in self.parts for name in operands(op)):
-            return np.asarray(compute(step, self.state), dtype=np.float64)
+            return self._whole(step)
         if isinstance(op, Linear):
             return self._gaussian(step, self._linear(step, op))
         if isinstance(op, Pointwise):
             return Pointwisely(self, step, op).value(op.fn)
         assert isinstance(op, MaxOver)
         raise NotIntegrable(classes_of(tuple(self.parts[op.operand])))
+
+    def _whole(self, step: Step) -> Floats:
+        """A step that reads nothing that is drawn in part."""
+        op, state = step.instr.op, self.state
+        if isinstance(op, Pointwise) and isinstance(left := self._without_zeros(step, op), ex.Num):
+            return np.full(state.shape(len(step.elements), step.instr.var.dim), float(left.value))
+        reads = {name: state.value(name) for name in operands(op)}
+        inputs = state.group.inputs if isinstance(op, Data) else {"": np.empty(state.group.examples)}
+        found: Floats = self.integrals.arrays.call(
+            _computed, step, state.plan, state.network, state.group.sizes, inputs, reads
+        )
+        return found
+
+    def _without_zeros(self, step: Step, op: Pointwise) -> Expr:
+        """The function of those arguments that are not known to be zero, whatever is drawn."""
+        zeros = {}
+        for k, arg in enumerate(op.args):
+            known = self.state.value(arg.var)
+            if not (isinstance(known, Recorded) or known[self.state.plan.elements(step, arg)].any()):
+                zeros[f"a{k}"] = ex.num(0)
+        return ex.substitute(op.fn, zeros)
 
     # ------------------------------------------------------------ sums
 
@@ -140,7 +170,7 @@ class Pointwisely:
 
     def __init__(self, values: Values, step: Step, op: Pointwise) -> None:
         state = values.state
-        self.elements = len(step.elements)
+        self.arrays, self.elements = values.integrals.arrays, len(step.elements)
         self.partial: dict[str, Terms] = {}
         self.env: dict[str, Any] = {**state.env, **{k: v[:, None, None] for k, v in state.plan.index(step).items()}}
         for k, arg in enumerate(op.args):
@@ -149,16 +179,14 @@ class Pointwisely:
                 self.partial[f"a{k}"] = values.read(arg.var, source)
                 values.integrals.whole(self.partial[f"a{k}"])
             else:
-                known = take(state.value(arg.var), source)
+                known = values.integrals.arrays.call(_taken, state.value(arg.var), source)
                 self.env[f"a{k}"] = known if known.ndim == 3 else known[:, :, None]
 
     def value(self, e: Expr) -> Terms:
         """The value of `e`.  Raises NotIntegrable."""
         names = ex.symbols(e) & self.partial.keys()
         if not names:
-            found = np.asarray(ex.evaluate(e, self.env), dtype=np.float64)
-            shape = np.broadcast_shapes(found.shape, (self.elements, 1, 1))
-            return sampled(np.broadcast_to(found, shape))
+            return sampled(self.arrays.call(_evaluated, e, self.env, self.elements))
         if isinstance(e, Sym):
             return self.partial[e.name]
         if ex.symbols(e) == names and len(names) == 1 and is_node(self.partial[min(names)]):
@@ -188,6 +216,23 @@ class Pointwisely:
             (constant,) = sampled(np.full((len(missing), 1, 1), value))
             rest = (Block((), missing, constant.nodes, constant.coef),)
         return function(fn, node) + rest
+
+
+def _taken(values: Floats, source: Ints) -> Floats:
+    return np.asarray(take(values, source), dtype=np.float64)
+
+
+def _computed(
+    step: Step, plan: Plan, network: Network, sizes: Mapping[str, int], inputs: dict[str, Floats],
+    reads: dict[str, Floats],
+) -> Floats:
+    """The elements of a step that reads these families, or these inputs."""
+    return np.asarray(compute(step, State(plan, network, Group(sizes, inputs), dict(reads))), dtype=np.float64)
+
+
+def _evaluated(e: Expr, env: Mapping[str, Any], elements: int) -> Floats:
+    found = np.asarray(ex.evaluate(e, env), dtype=np.float64)
+    return np.broadcast_to(found, np.broadcast_shapes(found.shape, (elements, 1, 1)))
 
 
 def _whole(exponent: Expr) -> int:
