@@ -38,6 +38,8 @@ ROUNDING = {"float32": 2e-7}
 """That of its evaluation; measured, with a reserve."""
 ROOTS = {"float32": 9}
 """The degree of arccos(1 - z) / sqrt(z) in z."""
+PART = 256
+"""Examples whose coefficients are computed at a time: so few that BLAS takes one thread, others would cost more."""
 EQUAL = 16
 """The degree in s of a function at equal arguments."""
 RESERVE = 2.0
@@ -69,8 +71,11 @@ class Table:
 
     def rows(self, places: Floats) -> NDArray[Any]:
         """[function, row, term]: coefficients of the polynomials of s' and x for left examples at some places."""
-        powers = np.vander(places, self.shape[1] + 1, increasing=True)
-        rows: NDArray[Any] = (powers @ self.coefficients).astype(self.dtype)
+        functions, powers, terms = self.coefficients.shape
+        rows: NDArray[Any] = np.empty((functions, len(places), terms), self.dtype)
+        for k in range(0, len(places), PART):
+            part = slice(k, k + PART)
+            rows[:, part] = np.vander(places[part], powers, increasing=True) @ self.coefficients
         return rows
 
     def write(
