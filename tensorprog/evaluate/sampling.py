@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import final
@@ -23,7 +24,7 @@ from tensorprog.evaluate.options import Options
 from tensorprog.evaluate.sampling_accuracy import FIRST, MOST, Effort, relative_error, split
 from tensorprog.evaluate.sampling_problem import Found, Known, Problem, Replicate, Seed
 from tensorprog.evaluate.sampling_terms import NotIntegrable
-from tensorprog.finite.threads import parallel, workers
+from tensorprog.finite.threads import crew, parallel, workers
 from tensorprog.limit.analyse import Limit
 from tensorprog.symbolic.expectation import Expectation
 
@@ -31,6 +32,9 @@ Floats = NDArray[np.float64]
 
 WORTH_TURNING = 16 * FIRST
 """So many draws in all are worth a run that finds directions."""
+
+FEW = 1 << 14
+"""Draws in all that one thread computes faster as one than several do apart, with a BLAS of one thread."""
 
 PILOT = 1 << 16
 """The number of the attempt that finds them."""
@@ -112,7 +116,8 @@ def _turns(problem: Problem, effort: Effort) -> bool:
 
 def _batches(problem: Problem, samples: int, left: range) -> list[range]:
     """The next replicates, those that are computed together, for every thread."""
-    size = min(problem.together(samples), -(-len(left) // workers()))
+    shared = 1 if samples * len(left) <= FEW else workers()
+    size = min(problem.together(samples), -(-len(left) // shared))
     alone = size == 1 and not left.start  # the first one tells what fails
     threads = 1 if alone else min(workers(), problem.abreast(samples))
     return [left[k : k + size] for k in range(0, len(left), size)][:threads]
@@ -133,9 +138,11 @@ def _runs(
             seeds = [Seed([options.seed, number, attempt]) for number in numbers]
             return problem.replicates(effort.samples, seeds)
 
+    few = effort.samples * (total - len(runs)) <= FEW
     while len(runs) < total:
         try:
-            runs += chain(*parallel(replicates, _batches(problem, effort.samples, range(len(runs), total))))
+            with crew() if few else nullcontext():
+                runs += chain(*parallel(replicates, _batches(problem, effort.samples, range(len(runs), total))))
         except NotIntegrable as failed:  # a quadrature is not accurate at the covariances that came up
             problem.draw_also(failed.matrices)
             runs = []

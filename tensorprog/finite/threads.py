@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -93,6 +94,11 @@ def _shared_out(function: Callable[[S], T], items: Sequence[S], threads: int) ->
     return [results[k] for k in range(len(items))]
 
 
-@cache
 def _controller() -> ThreadpoolController:
+    return _found("scipy.linalg" in sys.modules)
+
+
+@cache
+def _found(linalg: bool) -> ThreadpoolController:
+    """The BLAS libraries that are loaded: scipy's is another than numpy's, and comes with its linear algebra."""
     return ThreadpoolController()

@@ -209,6 +209,16 @@ def test_coverage_where_only_gates_are_drawn(worth: int, monkeypatch: pytest.Mon
     assert 0.90 < found < 0.99
 
 
+def test_few_draws_are_computed_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many are shared out among the threads, the last of them too."""
+    monkeypatch.setattr(sampling, "workers", lambda: 2)
+    net = network("gru")
+    problem = Problem(net.limit(), bind(net.program, SEQUENCES), ("nngp",), True, {})
+    assert sampling._batches(problem, 1024, range(8)) == [range(8)]
+    assert sampling._batches(problem, 16384, range(8)) == [range(4), range(4, 8)]
+    assert sampling._batches(problem, 16384, range(8, 11)) == [range(8, 10), range(10, 11)]
+
+
 # ---------------------------------------------------------------- accuracy on request
 
 
