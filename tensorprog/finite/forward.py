@@ -114,8 +114,9 @@ def compute(step: Step, state: State, spent: Collection[str] = ()) -> Array:
     match step.instr.op:
         case Data(input=name):
             value = np.asarray(state.group.inputs[name], dtype=state.network.dtype)
-            elements = np.ascontiguousarray(np.swapaxes(value, 0, 1))
-            return elements if len(step.elements) == len(elements) else elements[step.elements]
+            elements = np.swapaxes(value, 0, 1)
+            whole = len(step.elements) == len(elements)  # never the user's own memory, of which an example is a view
+            return np.array(elements, order="C") if whole else np.ascontiguousarray(elements)[step.elements]
         case MatMul():
             return _matmul(step.instr.op, step, state)
         case Linear(terms=terms):
