@@ -55,6 +55,7 @@ TEMPLATES = {
     "exp": "special.exp({})",
     "expm1": "special.expm1({})",
     "atan2": "special.atan2({}, {})",
+    "turn": "special.turn({}, {})",
     "erf": "special.erf({})",
     "ndtr": "special.ndtr({})",
     "owens_t": "special.owens_t({}, {})",

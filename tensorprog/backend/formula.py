@@ -164,6 +164,7 @@ ARRAYS: dict[str, Any] = {
     "or": np.logical_or,
     "not": np.logical_not,
     "atan2": np.arctan2,
+    "turn": np.arctan2,
     "copysign": np.copysign,
     "residue": product_error,
     "erf": special.erf,

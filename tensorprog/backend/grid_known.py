@@ -26,7 +26,7 @@ from tensorprog.tape.blocks import Key
 Floats = NDArray[np.float64]
 VARIANCES = ("s00", "s11")
 SIDES = (frozenset(VARIANCES[:1]), frozenset(VARIANCES[1:]))
-SLOW = frozenset(("sqrt", "div", "exp", "expm1", "log", "sin", "cos", "atan2", "erf", "ndtr", "owens_t"))
+SLOW = frozenset(("sqrt", "div", "exp", "expm1", "log", "sin", "cos", "atan2", "turn", "erf", "ndtr", "owens_t"))
 
 
 @final
@@ -144,7 +144,7 @@ def _evaluated(expectations: Sequence[Expectation], cross: Scalar, recorder: Rec
     others = [c for i, c in doubts.items() if i not in map(id, guards)]
     found = _Evaluated(nodes[::2], [e for e, _ in judged], others)
     found = found.through(lambda nodes: where_positive(nodes, VARIANCES, recorder))
-    return replace(found, doubts=[recorder.record("le", recorder.record("min", left, right), 0.0), *found.doubts])
+    return replace(found, doubts=[recorder.record("le", recorder.record("mul", left, right), 0.0), *found.doubts])
 
 
 def _judged(value: Scalar, error: Scalar, recorder: Recorder) -> tuple[Scalar, list[Scalar]]:

@@ -2,12 +2,13 @@
 
     c sqrt(a) (1 / sqrt(a))                     ->  c
     x if a b > 0 else y                         ->  x
-    atan2(d / sqrt(a b), cut(c / sqrt(a b)))    ->  atan2(d, c)               d a root of a b - c^2
+    atan2(d / sqrt(a b), cut(c / sqrt(a b)))    ->  turn(d, c)                d a root of a b - c^2
+    atan2(cut(c / sqrt(a b)), d / sqrt(a b))    ->  atan2(c, d)
     cut(c / sqrt(a b)) < -t                     ->  c |c| < -t^2 a b          0 < t < 1
 
 a and b are the variances of the left and of the right example, cut(x) = max(min(x, 1), -1).  A pair of examples then
 reads a and b, and neither their roots nor the inverses of these.  Beside an angle no cut is needed: it moves c by
-rounding only, or d is 0.
+rounding only, or d is 0.  An angle of a small d, c > 0, is known to the rounding of c only: its absolute error counts.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
-from tensorprog.backend.formula import ordered
+from tensorprog.backend.formula import is_nonnegative, ordered
 from tensorprog.backend.trace import Recorder, Scalar, Traced
 
 Powers = tuple[float, float]
@@ -57,11 +58,12 @@ class _Cancelling:
 
     def value(self, m: Monomial) -> Scalar:
         """A monomial as a node."""
-        total = m.rest
+        scale: Scalar = 1.0
         for side, power in zip(self.sides, m.powers, strict=True):
             base = side if power == int(power) else self.record("sqrt", side)
             for _ in range(round(abs(power) * (1 if base is side else 2))):
-                total = self.record("mul", total, base if power > 0 else self.record("div", 1.0, base))
+                scale = self.record("mul", scale, base if power > 0 else self.record("div", 1.0, base))
+        total = self.record("mul", m.rest, scale)
         return self.record("max", self.record("min", total, 1.0), -1.0) if m.cut else total
 
     def rebuilt(self, node: Traced) -> Monomial:
@@ -145,7 +147,8 @@ class _Cancelling:
         d, c = sorted(args, key=lambda m: m.cut)
         if not (d.powers == c.powers == CORRELATION and c.cut and not d.cut and _is_complement(d.rest, c.rest)):
             return None
-        return Monomial(self.record("atan2", args[0].rest, args[1].rest), NONE)
+        op = "turn" if d is args[0] and is_nonnegative(d.rest) else "atan2"
+        return Monomial(self.record(op, args[0].rest, args[1].rest), NONE)
 
 
 def _is(value: Scalar, number: float) -> bool:

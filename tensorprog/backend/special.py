@@ -4,6 +4,7 @@
     exp(x)              all            2, also where it under- or overflows
     angle(y, x)         y >= 0         4          the angle of (x, y), in [0, pi]
     atan2(y, x)         all            4          the angle of (x, y), in [-pi, pi]
+    turn(y, x)          y >= 0         5e-16 absolute    the same as angle; no number at the origin
     expm1(x)            all            4
     erf(x)              all            4
     ndtr(x)             all            8 for |x| < 8; relative error of the far tail grows like 1e-16 x^2
@@ -45,7 +46,7 @@ LOG2_HIGH, LOG2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # 
 ROUNDER = 6755399441055744.0  # 1.5 * 2^52: adding it rounds to an integer, which stands in the low bits
 LEAST, MOST = -745.2, 709.8
 NODES, WEIGHTS = (tuple(x[11:].tolist()) for x in np.polynomial.legendre.leggauss(22))  # those above 0
-QUARTER_PI, HALF_PI = 0.25 * math.pi, 0.5 * math.pi
+EIGHTH_PI, QUARTER_PI, HALF_PI = 0.125 * math.pi, 0.25 * math.pi, 0.5 * math.pi
 TAN_EIGHTH = 0.41421356237309503
 
 
@@ -146,10 +147,8 @@ def expm1(x: float) -> float:
 
 
 @contracted
-def _arctan_unit(small: float, large: float) -> float:
-    """arctan of small / large in [0, 1], large > 0"""
-    reduce = small > TAN_EIGHTH * large
-    u = (small - large if reduce else small) / (small + large if reduce else large)
+def _arctan_eighth(u: float) -> float:
+    """arctan of u, |u| <= tan(pi/8)"""
     z = u * u
     p = 0.037963903161110833033 - 0.017803896394812563193 * z
     p = p * z - 0.050350497953124393166
@@ -161,7 +160,14 @@ def _arctan_unit(small: float, large: float) -> float:
     p = p * z - 0.14285714279244968487
     p = p * z + 0.19999999999940837328
     p = p * z - 0.33333333333333120948
-    value = u + u * z * p
+    return u + u * z * p
+
+
+@contracted
+def _arctan_unit(small: float, large: float) -> float:
+    """arctan of small / large in [0, 1], large > 0"""
+    reduce = small > TAN_EIGHTH * large
+    value = _arctan_eighth((small - large if reduce else small) / (small + large if reduce else large))
     return QUARTER_PI + value if reduce else value
 
 
@@ -173,6 +179,20 @@ def angle(y: float, x: float) -> float:
     first = _arctan_unit(small, large if large > 0.0 else 1.0)
     first = HALF_PI - first if y > size else first
     return math.pi - first if x < 0.0 else first
+
+
+@contracted
+def turn(y: float, x: float) -> float:
+    """The angle of (x, y) in [0, pi], y >= 0; no number at the origin.
+
+    Signs put together pi/2, pi/4 and the angle of (y + |x|, |y - |x||), which is pi/8 and at most as much again: there
+    is nothing to choose, but small angles have absolute errors.
+    """
+    size = abs(x)
+    rest, total = y - size, y + size
+    part = abs(rest)
+    eighth = _arctan_eighth((part - TAN_EIGHTH * total) / (TAN_EIGHTH * part + total))
+    return HALF_PI - math.copysign(QUARTER_PI - math.copysign(EIGHTH_PI + eighth, rest), x)
 
 
 @inlined

@@ -7,6 +7,7 @@ Questions about whole arrays (`np.any`) are answered by yes, so that the general
     node = input(name) | op(args),   args nodes or numbers
     op   = add sub mul div neg pow | sqrt exp expm1 log sin cos abs sign | max min where | gt lt ge le eq ne and or not
          | atan2 erf ndtr owens_t copysign residue(x, y, xy), the error of a product
+         | turn(y, x), atan2 for y >= 0 where absolute errors do
 """
 
 from __future__ import annotations
@@ -257,6 +258,7 @@ FOLD: dict[str, Callable[..., float | bool]] = {
     "or": lambda a, b: bool(a or b),
     "not": operator.not_,
     "atan2": math.atan2,
+    "turn": math.atan2,
     "copysign": math.copysign,
     "erf": math.erf,
     "ndtr": lambda a: float(special.ndtr(a)),

@@ -56,6 +56,16 @@ def test_an_angle_needs_variances_only() -> None:
     assert sum(n.op == "where" for n in nodes) == 2
 
 
+def test_an_angle_turns_only_where_its_complement_comes_first() -> None:
+    """Angles beside c = 0 keep relative errors; a root with a sign is no complement that is not negative."""
+    recorder = Recorder()
+    a, b, c = (recorder.input(n) for n in "abc")
+    rho, rest = np.clip(ratio(c, np.sqrt(a * b)), -1.0, 1.0), np.sqrt(ratio(minor(a, b, c), a * b))
+    angles = [np.arctan2(rest, rho), np.arctan2(rho, rest), np.arctan2(-rest, rho)]
+    found = where_positive(separated(angles, SIDES, recorder), ("a", "b"), recorder)
+    assert [v.op for v in found] == ["turn", "atan2", "atan2"]
+
+
 def test_a_cut_beside_something_else_stays() -> None:
     """The complement of another correlation is no reason to leave out a cut."""
     recorder = Recorder()

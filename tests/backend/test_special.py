@@ -41,6 +41,20 @@ def test_accuracy(name: str, function: Any, exact: Any, points: tuple[np.ndarray
             assert abs(mp.mpf(value) - truth) <= ulps * float(np.spacing(abs(float(truth)))), (name, args)
 
 
+def test_turn() -> None:
+    """Against mpmath, near all multiples of pi / 4 too; none of the origin."""
+    rng = np.random.default_rng(10)
+    near = (np.arange(5)[:, None] * math.pi / 4 + 10 ** rng.uniform(-16, -1, 60) * rng.choice([-1, 1], 60)).ravel()
+    angles = np.clip(np.concatenate([near, rng.uniform(0, math.pi, 300)]), 0.0, math.pi)
+    sizes = 10 ** rng.uniform(-20, 20, len(angles))
+    with mp.workdps(DIGITS):
+        for y, x in zip(np.abs(np.sin(angles)) * sizes, np.cos(angles) * sizes, strict=True):
+            assert abs(special.turn(y, x) - mp.atan2(mp.mpf(float(y)), mp.mpf(float(x)))) <= 5e-16, (y, x)
+    assert special.turn(0.0, 2.0) == 0.0
+    assert special.turn(0.0, -2.0) == math.pi
+    assert math.isnan(special.turn(0.0, 0.0))
+
+
 def owen(h: float, a: float) -> float:
     """Owen's T by its integral, over the angle."""
     exact = mp.quad(lambda x: mp.exp(-((mp.mpf(h) / mp.cos(x)) ** 2) / 2), mp.linspace(0, mp.atan(a), 5))
