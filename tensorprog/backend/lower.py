@@ -142,6 +142,8 @@ def lower(tape: Tape) -> Lowered:
 
     NotTraceable when an expectation has no scalar code.
     """
+    if any(isinstance(block, Forms | Contraction) for block in tape.blocks):
+        raise NotTraceable("powers of quadratic forms")
     lowering = _Lowering(tape)
     for block in merged(tape.blocks):
         lowering.add(block)
@@ -199,8 +201,6 @@ class _Lowering:
                 self.given += [SeedOf(out, block.name, row) for out, row in rows]
             case Product():
                 self._product(block)
-            case Forms() | Contraction():
-                raise NotTraceable("powers of quadratic forms")
 
     def _sum(self, key: Key, out: Ints, coef: Floats, placed: Sequence[Placed]) -> None:
         operands = tuple(self.operand(*p) for p in placed if p[1] != ONE)
