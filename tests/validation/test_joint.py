@@ -79,7 +79,8 @@ def test_one_output_written_twice_has_no_law_of_two():
     right = net.validate(X, (16, 32, 64), 128)
     assert right.law.rank == 3 and right.law.verdict == "agrees", str(right)
     apart = right.nngp.limit * np.tile(np.eye(2), (3, 3))
-    wrong = net.validate(X, (16, 32, 64), 128, against={"nngp": apart})
+    # which of several equal directions are tested depends on rounding, and the power on which
+    wrong = net.validate(X, (16, 32, 64), 256, against={"nngp": apart})
     assert wrong.law.rank == 6 and wrong.law.verdict == "disagrees"
     assert net.validate(X, (16, 32, 64), 128, output="g", against={"nngp": apart[::2, ::2]}).law.verdict == "agrees"
 
