@@ -79,14 +79,6 @@ class Mixture:
         """What the quadrature does."""
         return "negative powers of quadratic forms as integrals over tilted Gaussian laws"
 
-    def evaluate(self, cov: Array, forms: Sequence[Form], places: Sequence[Ints]) -> tuple[Array, float]:
-        """[elements of every argument] and the largest absolute error.
-
-        `cov` [N, N] of all elements, `places` the elements of every argument: of left, of right, linear ones.
-        Raises TensorProgError where the expectation diverges.
-        """
-        return together(cov, [Asked(self, forms, places)], _in_turn)[0]
-
     def add(
         self, total: Array, cov: Array, masses: Array, coarse: int, places: Sequence[Ints], cores: Cores
     ) -> None:
@@ -215,7 +207,7 @@ def _spread(cov: Array, places: Sequence[Ints], i: int, j: int) -> Array:
 @final
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """An expectation with its forms and the elements of every argument (see `Mixture.evaluate`)."""
+    """An expectation with its forms and the elements of every argument: of left, of right, linear ones."""
 
     expectation: Mixture
     forms: Sequence[Form]
@@ -223,8 +215,10 @@ class Asked:
 
 
 def together(cov: Array, asked: Sequence[Asked], share: Share) -> list[tuple[Array, float]]:
-    """What `Mixture.evaluate` gives for each; one differs from another in the powers of its forms, not in the forms.
+    """[elements of every argument] and the largest absolute error of each, for the covariance [N, N] of all elements.
 
+    One differs from another in the powers of its forms, not in the forms.  What takes too many nodes has an infinite
+    error.  Raises TensorProgError where an expectation diverges.
     `share` is `map` for lists of nodes, maybe on several threads.
 
     Steps are halved until the errors are small: a trapezoidal rule doubles its digits each time.
@@ -248,10 +242,6 @@ def together(cov: Array, asked: Sequence[Asked], share: Share) -> list[tuple[Arr
 
 def _work(rule: Nodes, places: Sequence[Ints]) -> int:
     return len(rule.points) * math.prod(map(len, places))
-
-
-def _in_turn(over: Over, shares: Sequence[Sequence[Ints]]) -> list[list[Array]]:
-    return [over(parts) for parts in shares]
 
 
 def _judged(rough: Array, rest: Array, times: int) -> tuple[Array, float]:

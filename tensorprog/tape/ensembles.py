@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.finite.threads import parallel
+from tensorprog.ir import expr as ex
 from tensorprog.ir.tables import Ints
+from tensorprog.limit.moments import Unservable
 from tensorprog.symbolic.forms import Asked, together
 from tensorprog.tape.blocks import Block, Ensemble, Forms, Key
 
@@ -57,7 +59,7 @@ def laws_of(blocks: Sequence[Block]) -> dict[int, list[Forms]]:
 
 
 def integrated(blocks: Sequence[Forms], placed: Reading, examples: tuple[int, ...]) -> Iterator[Found]:
-    """All entries of blocks of one law; `placed` reads the moments."""
+    """All entries of blocks of one law; `placed` reads the moments.  Raises Unservable where that is too much work."""
     alike: dict[tuple[int, int], list[Entries]] = {}
     for entries in (entries for block in blocks for entries in _entries(block)):
         alike.setdefault(entries.forms, []).append(entries)
@@ -66,6 +68,10 @@ def integrated(blocks: Sequence[Forms], placed: Reading, examples: tuple[int, ..
         asked = [entries.asked() for entries in group]
         for where in np.ndindex(examples):
             for entries, (value, error) in zip(group, together(cov[where], asked, parallel), strict=True):
+                if not np.isfinite(error):
+                    request = entries.block.ensemble.expectation.request
+                    text = ex.show(ex.mul(request.left, request.right))
+                    raise Unservable(f"integrating E[{text}] for so many elements would take too long")
                 size = float(np.max(np.abs(value), initial=0.0))
                 yield Found(entries.block, entries.out, where, value[entries.elements], error, size)
 

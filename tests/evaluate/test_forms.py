@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tensorprog
+from tensorprog.symbolic import forms
 from tensorprog.tape.contracting import Contracting
 from tensorprog.tape.execute import Run
 from tests.agreement.comparing import EXAMPLES
@@ -28,6 +29,15 @@ def test_gradients_of_a_linear_normalization_grow(b, growth, tmp_path):
 def test_a_batch_of_three_has_no_ntk():
     found = tensorprog.load(EXAMPLES / "batchnorm.tp").kernels(np.random.default_rng(0).normal(size=(2, 3, 9)))
     assert found.ntk is None and np.isfinite(found.nngp).all() and "there is no NTK" in found.report.reason
+
+
+def test_what_takes_too_many_nodes_is_sampled(monkeypatch):
+    """Kernels have numbers in any case, and the report says why they are means."""
+    monkeypatch.setattr(forms, "MOST_WORK", 1)
+    x = np.random.default_rng(0).normal(size=(1, 5, 9))
+    found = tensorprog.load(EXAMPLES / "batchnorm.tp").kernels(x, samples=64, replicates=2)
+    assert np.isfinite(found.ntk).all() and found.ntk_se.any()
+    assert "would take too long" in found.report.reason
 
 
 def test_batches_of_data_of_many_dimensions():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,11 @@ def planned(left: Expr, right: Expr = ONE, linear: int = 0) -> Mixture:
     return found
 
 
+def integrated(f: Mixture, cov: Any, forms: list[Form], places: list[Any]) -> tuple[Any, float]:
+    """One expectation by itself."""
+    return together(cov, [Asked(f, forms, places)], parallel)[0]
+
+
 RELU = planned(call("max", Sym("l"), ZERO), call("max", Sym("r"), ZERO))
 
 
@@ -38,11 +44,11 @@ def both(b: int, power: float = 0.5, lost: float = 0.0) -> list[Form]:
 def test_relu_of_normalized_batches(b: int) -> None:
     x = RNG.normal(size=(2 * b, 7))
     cov, here = centred(x @ x.T, b), np.arange(b)
-    value, error = RELU.evaluate(cov, both(b), [here, b + here])
+    value, error = integrated(RELU, cov, both(b), [here, b + here])
     np.testing.assert_allclose(b * value, forward_cross(x @ x.T, b), rtol=1e-9)
     assert error < 1e-10 * np.max(value)
     own = cov[:b, :b]
-    value, error = RELU.evaluate(own, [Form(0.5, np.ones(b), 0.0, 0.0)] * 2, [here, here])
+    value, error = integrated(RELU, own, [Form(0.5, np.ones(b), 0.0, 0.0)] * 2, [here, here])
     np.testing.assert_allclose(b * value, forward_same((x @ x.T)[:b, :b]), rtol=1e-9)
     assert error < 1e-10 * np.max(value)
 
@@ -52,7 +58,7 @@ def test_relu_of_normalized_batches(b: int) -> None:
 def test_inverse_powers_of_a_chi_square(n: int, variance: float) -> None:
     """E |x|^-1 = Gamma((n - 1) / 2) / (sqrt 2 Gamma(n / 2)), E |x|^-2 = 1 / (n - 2) in n dimensions."""
     for power, expected in ((0.5, math.gamma((n - 1) / 2) / math.gamma(n / 2) / math.sqrt(2)), (1.0, 1 / (n - 2))):
-        value, error = planned(ONE).evaluate(variance * np.eye(n), [Form(power, np.ones(n), 0.0, 2 * power)], [])
+        value, error = integrated(planned(ONE), variance * np.eye(n), [Form(power, np.ones(n), 0.0, 2 * power)], [])
         assert value * variance**power == pytest.approx(expected, rel=1e-11)
         assert error <= 1e-10 * value
 
@@ -60,7 +66,7 @@ def test_inverse_powers_of_a_chi_square(n: int, variance: float) -> None:
 def test_a_constant_beside_the_form() -> None:
     """E x_i^2 / (c + |x|^2) in two dimensions is half of a one-dimensional integral."""
     c = 0.3
-    value, _ = planned(ONE, linear=2).evaluate(np.eye(2), [Form(1.0, np.ones(2), c, 0.0)], [np.arange(2)] * 2)
+    value, _ = integrated(planned(ONE, linear=2), np.eye(2), [Form(1.0, np.ones(2), c, 0.0)], [np.arange(2)] * 2)
     expected = integrate.quad(lambda s: 0.25 * s / (s + c) * math.exp(-s / 2), 0, 200, epsabs=1e-13)[0]
     np.testing.assert_allclose(value, expected * np.eye(2), atol=1e-11)
 
@@ -72,9 +78,9 @@ def test_linear_arguments_come_out() -> None:
     cov, here = root @ root.T, np.arange(b)
     ramp = call("max", Sym("l"), ZERO)
     with_linear = planned(ramp, call("max", Sym("r"), ZERO), 2)
-    value, _ = with_linear.evaluate(cov, both(b, power, 1.0), [here, b + here, here, b + here])
+    value, _ = integrated(with_linear, cov, both(b, power, 1.0), [here, b + here, here, b + here])
     squares = planned(ramp, ONE, 1)
-    alone, _ = squares.evaluate(cov[:b, :b], [Form(power, np.ones(b), 0.0, 1.0)], [here, here])
+    alone, _ = integrated(squares, cov[:b, :b], [Form(power, np.ones(b), 0.0, 1.0)], [here, here])
     draws = RNG.normal(size=(400_000, 6)) @ root.T
     left, right = draws[:, :b], draws[:, b:]
     f = [np.maximum(u, 0) / np.sum(u**2, axis=1, keepdims=True) ** power for u in (left, right)]
@@ -105,7 +111,7 @@ def test_expectations_of_one_law_are_what_each_is_alone(threads: int, monkeypatc
     ]
     for group in (asked[:3], asked):
         for (value, error), a in zip(together(cov, group, parallel), group, strict=True):
-            alone, _ = a.expectation.evaluate(cov, a.forms, a.places)
+            alone, _ = integrated(a.expectation, cov, a.forms, a.places)
             np.testing.assert_allclose(value, alone, rtol=0, atol=1e-10 * np.max(np.abs(alone)))
             assert error <= 1e-10 * np.max(np.abs(alone))
 
@@ -116,8 +122,8 @@ def test_copies_and_equal_batches() -> None:
     x[4] = x[1]
     cov, here = centred(x @ x.T, 5), np.arange(5)
     twice = np.tile(cov, (2, 2))
-    one, _ = RELU.evaluate(cov, [Form(0.5, np.ones(5), 0.0, 0.0)] * 2, [here, here])
-    two, _ = RELU.evaluate(twice, both(5), [here, 5 + here])
+    one, _ = integrated(RELU, cov, [Form(0.5, np.ones(5), 0.0, 0.0)] * 2, [here, here])
+    two, _ = integrated(RELU, twice, both(5), [here, 5 + here])
     np.testing.assert_allclose(two, one, rtol=1e-12)
     np.testing.assert_allclose(one[4], one[1], rtol=1e-13)
 
@@ -127,15 +133,15 @@ def test_batches_of_different_scales() -> None:
     x = RNG.normal(size=(8, 5))
     scales = np.repeat([1e-7, 1e6], 4)
     here = np.arange(4)
-    plain, _ = RELU.evaluate(centred(x @ x.T, 4), both(4), [here, 4 + here])
-    scaled, _ = RELU.evaluate(centred((x @ x.T) * np.outer(scales, scales), 4), both(4), [here, 4 + here])
+    plain, _ = integrated(RELU, centred(x @ x.T, 4), both(4), [here, 4 + here])
+    scaled, _ = integrated(RELU, centred((x @ x.T) * np.outer(scales, scales), 4), both(4), [here, 4 + here])
     np.testing.assert_allclose(scaled, plain, rtol=1e-10)
 
 
 def test_nearly_equal_examples() -> None:
     """Spreads over many orders of magnitude cost nodes, not digits; by the integral over t."""
     for s in (1e-2, 1e-5):
-        found, error = planned(ONE).evaluate(np.diag([1.0, s**2, s**2]), [Form(0.5, np.ones(3), 0.0, 1.0)], [])
+        found, error = integrated(planned(ONE), np.diag([1.0, s**2, s**2]), [Form(0.5, np.ones(3), 0.0, 1.0)], [])
 
         def inner(t: float, s: float = s) -> float:
             return math.exp(0.5 * t) / math.sqrt(math.pi * (1 + 2 * math.exp(t))) / (1 + 2 * s**2 * math.exp(t))
@@ -146,6 +152,6 @@ def test_nearly_equal_examples() -> None:
 
 def test_divergence_is_an_error() -> None:
     with pytest.raises(TensorProgError, match="diverges"):
-        planned(ONE).evaluate(np.eye(2), [Form(1.0, np.ones(2), 0.0, 2.0)], [])
+        integrated(planned(ONE), np.eye(2), [Form(1.0, np.ones(2), 0.0, 2.0)], [])
     with pytest.raises(TensorProgError, match="is zero"):
-        planned(ONE).evaluate(np.zeros((3, 3)), [Form(0.5, np.ones(3), 0.0, 1.0)], [])
+        integrated(planned(ONE), np.zeros((3, 3)), [Form(0.5, np.ones(3), 0.0, 1.0)], [])
