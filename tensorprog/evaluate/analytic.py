@@ -7,8 +7,9 @@ examples are worked through in tiles that bound the memory.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, final
 
@@ -19,10 +20,13 @@ from tensorprog.dataset import Dataset, Group
 from tensorprog.evaluate import grid
 from tensorprog.evaluate.known import known
 from tensorprog.evaluate.pairs import (
+    NOTHING,
     TABULATED,
     TABULATED_SLOPES,
+    Demand,
     Errors,
     Evaluator,
+    Interpreted,
     Pairs,
     Tables,
     evaluator,
@@ -117,7 +121,7 @@ class Prepared:
     parameters: Sequence[str] = ()
     _known: dict[Sized, Cross] = field(default_factory=dict)
     _grids: dict[Sized, grid.Grid | None] = field(default_factory=dict)
-    _asked: dict[Sized, int] = field(default_factory=dict)
+    _asked: dict[Sized, Demand] = field(default_factory=dict)
     _tried: dict[Sized, int] = field(default_factory=dict)
     _unservable: dict[Sized, str] = field(default_factory=dict)
 
@@ -141,12 +145,18 @@ class Prepared:
             self._forget()
         return found
 
-    def asked(self, left: Group, right: Group) -> int:
-        """Pairs of examples of these sizes until now, with those of two groups: machine code that did not pay for one
-        call pays for many."""
+    def asked(self, left: Group, right: Group) -> Demand:
+        """What has been asked for these sizes, with the pairs of two groups: machine code that did not pay for one call
+        pays for many."""
         key = sizes_of(left, right)
-        self._asked[key] = self._asked.get(key, 0) + len(left) * len(right)
-        return max(self.pairs, self._asked[key])
+        known = self._asked.get(key, Demand(0))
+        self._asked[key] = replace(known, pairs=known.pairs + len(left) * len(right))
+        return replace(self._asked[key], pairs=max(self.pairs, self._asked[key].pairs))
+
+    def took(self, left: Group, right: Group, seconds: float) -> None:
+        """Arrays took so long for pairs of these sizes."""
+        known = self._asked[sizes_of(left, right)]
+        self._asked[sizes_of(left, right)] = replace(known, seconds=known.seconds + seconds)
 
     def grid(self, left: Group, right: Group, pairs: int) -> grid.Grid | None:
         """The machine of a program over rows and columns for the sizes of two groups, if it pays; see `cross`.
@@ -293,7 +303,7 @@ def _group_kernels(  # noqa: PLR0913
     tables: Tables | None,
 ) -> dict[str, Floats]:
     asked = prepared.asked(left, right)
-    images = None if tables is None else prepared.grid(left, right, asked)
+    images = None if tables is None else prepared.grid(left, right, asked.pairs)
     if images is not None:
         first = data_families(prepared.limit, left)
         both = first, first if left is right else data_families(prepared.limit, right)
@@ -320,19 +330,23 @@ def _group_kernels(  # noqa: PLR0913
     keys = tuple(moving.values())
     singles, families = (cross.left.tape, cross.right.tape), (data[0], data[1])
     pairs = Pairs(cross.tape, singles, lambda: cross.tape.ordered, keys, families, runs, errors, prepared.memory)
-    chosen = None if tables is None else _reduced(prepared, cross, pairs, tuple(moving), dtype, tables, (total, asked))
+    chosen = None if tables is None else _reduced(prepared, cross, pairs, tuple(moving), dtype, tables, total, asked)
     chosen = chosen or evaluator(pairs, lambda: cross.machine, asked)
+    if isinstance(chosen, Interpreted):
+        runs()  # which machine code needs as well
+    start = time.perf_counter()
     chosen.fill([result[name] for name in moving], symmetric, progress)
+    if isinstance(chosen, Interpreted):
+        prepared.took(left, right, time.perf_counter() - start)
     return result
 
 
 def _reduced(  # noqa: PLR0913
-    prepared: Prepared, cross: Cross, pairs: Pairs, names: tuple[str, ...], dtype: str, tables: Tables,
-    counts: tuple[int, int],
+    prepared: Prepared, cross: Cross, pairs: Pairs, names: tuple[str, ...], dtype: str, tables: Tables, total: int,
+    asked: Demand,
 ) -> Evaluator | None:
-    """A table, where there is one for these kernels and it pays for so many pairs, now and until now."""
-    total, asked = counts
-    if max(counts) < (TABULATED_SLOPES if prepared.parameters else TABULATED[True]):
+    """A table, where there is one for these kernels and it pays for `total` pairs, or for what is asked in all."""
+    if max(total, asked.pairs) < (TABULATED_SLOPES if prepared.parameters else TABULATED[True]):
         return None
     from tensorprog.evaluate.polar import polar  # numba is loaded here
     from tensorprog.evaluate.zonal import zonal
@@ -344,13 +358,15 @@ def _reduced(  # noqa: PLR0913
     def otherwise() -> Evaluator:
         return of_cosine() or evaluator(pairs, lambda: cross.machine, asked)
 
-    return polar(pairs, cross.polar, names, tables, dtype, asked, otherwise) or of_cosine()
+    return polar(pairs, cross.polar, names, tables, dtype, asked.pairs, otherwise) or of_cosine()
 
 
-def run_single(single: Single, data: Mapping[str, Floats], examples: int, errors: Errors, pairs: int = 0) -> Run:
-    """Execute the tape of one run for every example of a group; by machine code where it pays for so many `pairs`."""
+def run_single(
+    single: Single, data: Mapping[str, Floats], examples: int, errors: Errors, demand: Demand = NOTHING
+) -> Run:
+    """Execute the tape of one run for every example of a group; by machine code where it pays for the pairs."""
     run = Run(single.tape, (data, data), (examples,), None, errors)
-    machine = worth(single.tape, lambda: single.machine, pairs) if single.tape.is_recurrent else None
+    machine = worth(single.tape, lambda: single.machine, demand) if single.tape.is_recurrent else None
     if machine is None or not _by_machine(run, machine):
         run.execute(single.tape.ordered)
     for key, slots in single.tape.slots.items():

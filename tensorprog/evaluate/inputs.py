@@ -23,7 +23,7 @@ from tensorprog.evaluate.kernels import Derived, Maker, Report, is_zero, served,
 from tensorprog.evaluate.known import known
 from tensorprog.evaluate.moving import Moving, backwards, forwards
 from tensorprog.evaluate.options import Options
-from tensorprog.evaluate.pairs import Errors, Pairs, evaluator, part_of
+from tensorprog.evaluate.pairs import Demand, Errors, Pairs, evaluator, part_of
 from tensorprog.limit.analyse import Limit
 from tensorprog.tape.blocks import DataGram
 from tensorprog.tape.cotangent import cotangent, primal
@@ -245,7 +245,7 @@ class _Pairing:
         selves = part_of(runs[0], at), runs[1]
         singles, blocks = (selves[0].tape, selves[1].tape), lambda: tapes.blocks
         pairs = Pairs(tapes.cross, singles, blocks, keys, data, lambda: selves, self.errors, MEMORY, seeds)
-        chosen = evaluator(pairs, lambda: tapes.machine, self.examples[0] * self.examples[1])
+        chosen = evaluator(pairs, lambda: tapes.machine, Demand(self.examples[0] * self.examples[1]))
         done, part = rows.start / self.examples[0], len(at) / self.examples[0]
 
         def progress(fraction: float) -> None:

@@ -31,6 +31,9 @@ MEMORY = 1 << 30
 WORTH = {"loaded": 1 << 20, "kept": 1 << 22, "made": 1 << 26}
 """Slots of all pairs from which machine code pays: where numba is loaded and the code on disk, where numba has to be
 loaded, and where the code has to be made."""
+PATIENCE = 0.4
+"""Seconds that arrays may have taken for a tape until its machine code is made all the same: a tenth of what that
+takes, as whoever has asked several times will ask again, and the code stays on disk."""
 CONTEXT = 64
 """So many pairs are computed beside those in doubt, for the scale by which errors are judged."""
 STEP = 1 << 12
@@ -39,6 +42,18 @@ TABULATED = {True: 1 << 16, False: 1 << 20}
 """The same for tables, in pairs of examples."""
 TABULATED_SLOPES = 1 << 23
 """Pairs of examples from which tables of derivatives pay: for an optimizer they are made anew in each step."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What is asked of a tape, now and before: pairs of examples, and the seconds that arrays have taken for them."""
+
+    pairs: int
+    seconds: float = 0.0
+
+
+NOTHING = Demand(0)
 
 
 @final
@@ -81,9 +96,9 @@ def judge(errors: Errors, expectations: Sequence[Expected], worst: Floats) -> No
         errors[id(e)] = (e, max(known, float(error)))
 
 
-def evaluator(pairs: Pairs, machine_code: Callable[[], Machine | None], count: int) -> Evaluator:
-    """Machine code where it pays, for so many pairs of examples, and the formulas allow it."""
-    machine = worth(pairs.tape, machine_code, count)
+def evaluator(pairs: Pairs, machine_code: Callable[[], Machine | None], demand: Demand) -> Evaluator:
+    """Machine code where it pays and the formulas allow it."""
+    machine = worth(pairs.tape, machine_code, demand)
     if machine is None:
         return Interpreted(pairs)
     from tensorprog.evaluate.compiled import Compiled
@@ -91,11 +106,14 @@ def evaluator(pairs: Pairs, machine_code: Callable[[], Machine | None], count: i
     return Compiled(pairs, machine)
 
 
-def worth(tape: Tape, machine_code: Callable[[], Machine | None], count: int) -> Machine | None:
-    """The machine code of a tape, if it pays for so many pairs of examples."""
-    entries = tape.count * (max(count, STEP) if tape.is_recurrent else count)
-    machine = machine_code() if entries >= WORTH["loaded" if "numba" in sys.modules else "kept"] else None
-    return machine if machine is not None and (machine.is_built or entries >= WORTH["made"]) else None
+def worth(tape: Tape, machine_code: Callable[[], Machine | None], demand: Demand) -> Machine | None:
+    """The machine code of a tape, if it pays."""
+    entries = tape.count * (max(demand.pairs, STEP) if tape.is_recurrent else demand.pairs)
+    slow = demand.seconds >= PATIENCE
+    if not slow and entries < WORTH["loaded" if "numba" in sys.modules else "kept"]:
+        return None
+    machine = machine_code()
+    return machine if machine is not None and (slow or machine.is_built or entries >= WORTH["made"]) else None
 
 
 def machine_code(tape: Tape, keys: Sequence[Key]) -> Machine | None:

@@ -49,6 +49,20 @@ def test_equals_arrays(name: str, shape: tuple[int, ...], params: Any, monkeypat
     assert {r.expectation for r in fast.report.rows} == {r.expectation for r in slow.report.rows}
 
 
+def test_arrays_until_they_have_taken_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the same sizes; then machine code computes the same."""
+    monkeypatch.setattr(pairs, "PATIENCE", 1e-9)
+    by_arrays: list[int] = []
+    fill = pairs.Interpreted.fill
+    monkeypatch.setattr(pairs.Interpreted, "fill", lambda self, *args: (by_arrays.append(1), fill(self, *args)))
+    net, x = tensorprog.load(EXAMPLES / "mlp.tp"), np.random.default_rng(3).normal(size=(6, 5))
+    first, second = net.kernels(x), net.kernels(x)
+    assert len(by_arrays) == 1
+    np.testing.assert_allclose(second.ntk, first.ntk, rtol=1e-12)
+    tensorprog.load(EXAMPLES / "mlp.tp").kernels(x)
+    assert len(by_arrays) == 2  # another network waits anew
+
+
 @pytest.mark.parametrize("phi", ["relu", "erf"])
 def test_strips_on_threads(phi: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Strips of a few rows, in both triangles and between two sets; pairs in doubt and equal ones in several strips."""
