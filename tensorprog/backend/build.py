@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import importlib.util
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numba
+from numpy.typing import NDArray
 
 from tensorprog.backend import access, mirror, special
 from tensorprog.files import cache_folder
@@ -27,6 +31,22 @@ def folder() -> Path:
 def load(source: str) -> ModuleType:
     """The module of a source.  Its functions are compiled when they are called first, then read from disk."""
     return _loaded(_name(source), source)
+
+
+def address(source: str) -> int:
+    """Where the machine code of the function `function` of a source begins, which is a callback of C."""
+    return int(load(source).function.address)
+
+
+def called(source: str, arguments: int) -> Callable[..., int]:
+    """This function, for pointers and integers, which are numbers alike."""
+    return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * arguments)(address(source))
+
+
+def pointer(array: NDArray[Any]) -> int:
+    """Where the elements of a contiguous array begin."""
+    assert array.flags.c_contiguous
+    return array.ctypes.data
 
 
 def is_built(source: str) -> bool:

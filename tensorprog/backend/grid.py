@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorprog.backend.build import is_built, load
-from tensorprog.backend.grid_emit import KINDS, Formulas, module
+from tensorprog.backend.build import address, called, is_built, pointer
+from tensorprog.backend.grid_emit import Formulas, source
 from tensorprog.backend.grid_forward import folded, forward, ordered_by_key
-from tensorprog.backend.grid_known import Known, Single, formulas_of, kinds_of, known_of, settled
-from tensorprog.backend.grid_loops import TILE
+from tensorprog.backend.grid_known import Known, Single, formulas_of, known_of, settled
+from tensorprog.backend.grid_loops import FETCHING, RUNNING, SCRATCH, SIDES, TILE, step
 from tensorprog.backend.grid_ops import operations
 from tensorprog.backend.grid_points import Point, pointwise
 from tensorprog.backend.grid_stages import staged
@@ -53,6 +53,12 @@ class Part:
         """All expectations, in the order of the worst errors."""
         return tuple(e for x in self.points for e in x.expectations)
 
+    @property
+    def sources(self) -> set[str]:
+        """The functions that it needs."""
+        kinds = {k for stage in self.tables.stages for k, _ in stage.steps}
+        return {FETCHING, RUNNING, *map(_step, kinds), *map(source, self.formulas)}
+
     def tile(self, pairs: int, memory: int, known: int) -> int:
         """Pairs of examples at a time, for so many in all: the same number for all threads; `known` are the rows of
         both sides."""
@@ -64,18 +70,15 @@ class Part:
 @final
 @dataclass(frozen=True)
 class GridMachine:
-    """Compiled product tapes: of pairs of examples, and of the examples of both sides by themselves.  `kind` is the
-    number of the function of all their pointwise operations."""
+    """Compiled product tapes: of pairs of examples, and of the examples of both sides by themselves."""
 
     cross: Part
     singles: tuple[Part, Part]
-    kind: Mapping[int, int]
-    source: str
 
     @property
     def is_built(self) -> bool:
         """Whether its machine code is on disk."""
-        return is_built(self.source)
+        return all(is_built(s) for part in (self.cross, *self.singles) for s in part.sources)
 
     def run(
         self, data: Sides, symmetric: bool, memory: int, progress: Callable[[float], None]
@@ -111,8 +114,8 @@ class GridMachine:
         width = len(tiles[0][0])
         values = {k: np.empty((len(tiles), int(np.prod(part.sizes[k])), width)) for k in part.keys}
         done, waiting = list[int](), iter(enumerate(tiles))
-        tabled = [(_steps(self, part, s), _sides(part, known, s)) for s in part.tables.stages]
-        spaces = [_Space(self, part, known, width, tabled) for _ in range(min(cores(), len(tiles)))]
+        tabled = [(_steps(s), _sides(part, known, s)) for s in part.tables.stages]
+        spaces = [_Space(part, known, width, tabled) for _ in range(min(cores(), len(tiles)))]
 
         def work(space: _Space) -> None:
             for n, tile in waiting:
@@ -132,17 +135,15 @@ class GridMachine:
 class _Space:
     """The arrays of a thread."""
 
-    def __init__(  # noqa: PLR0913
-        self, machine: GridMachine, part: Part, known: tuple[Known, Known], tile: int, tabled: list[tuple[Ints, Ints]]
-    ) -> None:
+    def __init__(self, part: Part, known: tuple[Known, Known], tile: int, tabled: list[tuple[Ints, Ints]]) -> None:
         self.part, self.known, self.tile = part, known, tile
         self.slots = np.zeros((part.tables.rows, tile))
         self.line = np.zeros(part.tables.width * tile)
         self.rows = tuple(np.zeros((k.rows.shape[1], tile)) for k in known)
         self.last = np.full(tile, -1), np.full(tile, -1)
         self.worst = np.zeros(len(part.expectations))
-        self.code: Any = load(machine.source)
-        self.stages = [(s, *t, _places(s)) for s, t in zip(part.tables.stages, tabled, strict=True)]
+        self.fetch, self.run = called(FETCHING, 6), called(RUNNING, 24)
+        self.stages = [_Stage(self, s, *t) for s, t in zip(part.tables.stages, tabled, strict=True)]
 
     def whole(self, key: Key, count: int) -> Floats:
         """The slots of a key that is kept as a whole."""
@@ -153,21 +154,13 @@ class _Space:
         """All slots that are kept as a whole, for pairs of examples."""
         self.slots[: self.part.tables.kept] = 0.0
         for known, examples, last, rows in zip(self.known, at, self.last, self.rows, strict=True):
-            self.code.fetch(known.rows, examples, last, rows.reshape(-1))
-        for stage, steps, sides, doubts in self.stages:
-            for count, state in self._until_doubt(stage, steps, sides, doubts):
-                self._settle(stage, at, sides, state, doubts[:count])
-
-    def _until_doubt(self, stage: StageTables, steps: Ints, sides: Ints, doubts: Ints) -> Iterator[tuple[int, Ints]]:
-        """The numbers of entries in doubt, and where the machine stopped."""
-        a, b = stage.axes
-        state = np.zeros(4, dtype=np.int64)
-        known = (r.reshape(-1) for r in self.rows)
-        arrays = self.slots.reshape(-1), self.line, self.tile, *known, self.worst, doubts, steps
-        indices = stage.first, stage.keys, sides, a.sizes, b.sizes
-        entries = a.index, a.coef, a.starts, b.index, b.coef, b.starts
-        while count := self.code.run(*arrays, *indices, *entries, state):
-            yield count, state
+            chosen = np.ascontiguousarray(examples)
+            places = pointer(known.rows), known.rows.shape[1], pointer(chosen), pointer(last)
+            self.fetch(*places, self.tile, pointer(rows))
+        for stage in self.stages:
+            stage.state[:] = 0
+            while count := self.run(*stage.arguments):
+                self._settle(stage.tables, at, stage.sides, stage.state, stage.doubts[:count])
 
     def _settle(self, stage: StageTables, at: Tile, sides: Ints, state: Ints, doubts: Ints) -> None:
         """Entries in doubt by the expectations themselves."""
@@ -190,22 +183,42 @@ class _Space:
         self.worst[first : first + len(errors)] = np.maximum(self.worst[first : first + len(errors)], errors)
 
 
-def _steps(machine: GridMachine, part: Part, stage: StageTables) -> Ints:
-    """The numbers of functions and operations."""
-    number = {n: machine.kind[id(f)] for n, f in enumerate(part.formulas)}
-    code = [KINDS.index(k) if isinstance(k, str) else number[k] for k, _ in stage.steps]
-    return np.column_stack([code, [o for _, o in stage.steps]])
+@final
+class _Stage:
+    """The arrays of a thread for a stage, and the arguments of `RUNNING`: pointers to them, and numbers."""
+
+    def __init__(self, space: _Space, tables: StageTables, steps: Ints, sides: Ints) -> None:
+        a, b = tables.axes
+        most = int(np.diff(a.starts).max()) * int(np.diff(b.starts).max())
+        self.tables, self.steps, self.sides = tables, steps, sides
+        self.doubts, self.state = np.zeros((most + 1, 2), dtype=np.int64), np.zeros(4, dtype=np.int64)
+        self.scratch = np.zeros(SCRATCH, dtype=np.int64)
+        numbers = space.slots, space.line, *space.rows, space.worst, self.doubts
+        indices = tables.first, sides, a.index, a.coef, b.index, b.coef, self.scratch, steps
+        sizes = pointer(a.sizes), a.sizes.shape[1], pointer(b.sizes), b.sizes.shape[1]
+        rest = tables.keys, a.starts, b.starts, self.state
+        before, after, last = (list(map(pointer, x)) for x in (numbers, indices, rest))
+        self.arguments = *before, space.tile, *after, len(steps), *sizes, *last
 
 
-def _places(stage: StageTables) -> Ints:
-    """For entries in doubt."""
-    a, b = stage.axes
-    return np.zeros((int(np.diff(a.starts).max()) * int(np.diff(b.starts).max()) + 1, 2), dtype=np.int64)
+def _step(kind: str | int) -> str:
+    return step(kind if isinstance(kind, str) else "points")
+
+
+def _steps(stage: StageTables) -> Ints:
+    """What is done: the address of a function, the operation, whether nothing is done without entries, the keys."""
+    rows = []
+    for kind, n in stage.steps:
+        op = stage.ops[n]
+        keys = 1 if op is None else len(op.outs) + len(op.reads)
+        rows.append((address(_step(kind)), n, op is not None, keys))
+    return np.array(rows, dtype=np.int64)
 
 
 def _sides(part: Part, known: tuple[Known, Known], stage: StageTables) -> Ints:
-    """For every operation the first rows, strides and numbers of slots of L and R, or the dimension of the data."""
-    table = np.zeros((len(stage.ops), 7), dtype=np.int64)
+    """For every operation the first rows, strides and numbers of slots of L and R, its first error, the numbers of its
+    results and keys, and its formulas; or the dimension of the data, or widths."""
+    table = np.zeros((len(stage.ops), SIDES), dtype=np.int64)
     first = np.cumsum([0, *(len(x.expectations) for x in part.points)])
     for n, op in enumerate(stage.ops):
         if op is None:
@@ -215,7 +228,8 @@ def _sides(part: Part, known: tuple[Known, Known], stage: StageTables) -> Ints:
         elif op.kind == "mix":
             table[n, :3] = stage.widths[n]
         elif op.kind == "point":
-            table[n, 6] = first[op.number]
+            formulas, results = source(part.formulas[op.number]), len(op.outs)
+            table[n, 6:] = first[op.number], results, results + len(op.reads), address(formulas)
         if op.kind == "point" and part.points[op.number].inside is not None:
             table[n, :2] = [k.starts[op.number] for k in known]
             table[n, 2:4] = [k.shapes[op.number][1] for k in known]
@@ -231,10 +245,7 @@ def compiled(tapes: ProductTapes) -> GridMachine:
     left = _part(tapes.left, needed[0])
     alike = tapes.left.tapes[0] is tapes.right.tapes[0] and needed[0] == needed[1]
     right = left if alike else _part(tapes.right, needed[1])
-    formulas = list({id(f): f for part in (cross, left, right) for f in part.formulas}.values())
-    kind, kinds = kinds_of(formulas)
-    numbers = {id(f): len(KINDS) + k for f, k in zip(formulas, kind, strict=True)}
-    return GridMachine(cross, (left, right), numbers, module(kinds))
+    return GridMachine(cross, (left, right))
 
 
 def _part(tape: ProductTape, keys: tuple[Key, ...], tangent: Key | None = None) -> Part:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tensorprog.backend.access import RESULTS
 from tensorprog.backend.emit import SETTLED
 from tensorprog.backend.formula import Arguments, frontier, interpreted, ordered, recorded
-from tensorprog.backend.grid_emit import Formulas, point_source
+from tensorprog.backend.grid_emit import Formulas
 from tensorprog.backend.grid_loops import RUN
 from tensorprog.backend.grid_points import Point, substituted
 from tensorprog.backend.positive import where_positive
@@ -191,20 +191,6 @@ def _slow(node: Traced) -> list[Traced]:
 
 def _inputs(values: Sequence[Scalar]) -> list[str]:
     return [n.args[0] for n in ordered(values) if n.op == "input"]
-
-
-def kinds_of(formulas: Sequence[Formulas]) -> tuple[tuple[int, ...], tuple[Formulas, ...]]:
-    """The number of the function of each, and one of each kind."""
-    number: dict[str, int] = {}
-    kinds: list[Formulas] = []
-    found = []
-    for f in formulas:
-        source = point_source("point", f)
-        if source not in number:
-            number[source] = len(kinds)
-            kinds.append(f)
-        found.append(number[source])
-    return tuple(found), tuple(kinds)
 
 
 def settled(

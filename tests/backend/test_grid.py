@@ -1,10 +1,12 @@
 """Operations of product tapes: sums turned forward, numbers folded, loops whose arrays do not overlap."""
 
+import ctypes
+
 import numpy as np
 import pytest
-from numba import njit
+from numba import cfunc, types
 
-from tensorprog.backend.access import given, load, results, store
+from tensorprog.backend.access import NUMBERS, behind, called, given, results
 from tensorprog.backend.grid_forward import folded, forward, ordered_by_key
 from tensorprog.backend.grid_ops import Op
 from tensorprog.tape.blocks import Key
@@ -76,22 +78,31 @@ def test_loops_that_write_apart_become_vectors() -> None:
     """No copies of the loop for arrays that overlap, and no gathers."""
     first, second = results[0], results[1]
 
-    @njit(error_model="numpy")
+    @cfunc(types.void(NUMBERS, *[types.int64] * 4), error_model="numpy")
     def apart(x, n, a, b, c):  # type: ignore[no-untyped-def]
         for q in range(n):
             y = given(x, a + q)
             first(x, b + q, y * y)
-            second(x, c + q, 1.0 / y)
-
-    @njit(error_model="numpy")
-    def plain(x, n, a, b):  # type: ignore[no-untyped-def]
-        for q in range(n):
-            store(x, b + q, load(x, b + q) + load(x, a + q))
+            second(behind(x, c), q, 1.0 / y)
 
     x = np.concatenate([np.arange(1.0, 41.0), np.zeros(80)])
-    apart(x, 40, 0, 40, 80)
+    apart.ctypes(x.ctypes.data_as(ctypes.POINTER(ctypes.c_double)), 40, 0, 40, 80)
     assert np.array_equal(x[40:80], x[:40] ** 2)
     assert np.array_equal(x[80:], 1 / x[:40])
-    plain(x, 40, 0, 80)
-    assert np.array_equal(x[80:], 1 / x[:40] + x[:40])
-    assert "gather" not in next(iter(apart.inspect_asm().values()))
+    code = apart.inspect_llvm()
+    assert "x double> " in code and "gather" not in code and "memcheck" not in code
+
+
+def test_functions_are_called_by_address() -> None:
+    """With the arguments of a tuple, pointers among them."""
+
+    @cfunc(types.int64(NUMBERS, types.int64))
+    def last(x, n):  # type: ignore[no-untyped-def]
+        return int(x[n - 1])
+
+    @cfunc(types.int64(types.int64, NUMBERS, types.int64))
+    def twice(address, x, n):  # type: ignore[no-untyped-def]
+        return 2 * called(address, (x, n))
+
+    x = np.array([3.0, 4.0, 5.0])
+    assert twice.ctypes(last.address, x.ctypes.data_as(ctypes.POINTER(ctypes.c_double)), 3) == 10
