@@ -1,12 +1,12 @@
 """The module around the instructions: tiles of pairs, one after another, and the kernels they are written to.
 
-`run` is called for a strip of left examples, `first` to `last`, and right ones from `start` on:
+`run` is called for left examples `first` to `last` and right ones `start` to `end`:
 
-    G [given, STRIP, J - start]       inner products of data, from left example `origin` on
-    D [STRIP, J - start]              the pairs in doubt
-    O [I * rows, J * cols]            a kernel, for each of those asked for; `at` [rows, cols] are the slots it shows
+    G [given, last - first, end - start]       inner products of data
+    D [last - first, end - start]              the pairs in doubt
+    O [I * rows, J * cols]    a kernel, for each of those asked for; `at` [rows, cols] are the slots it shows
 
-Where both sides are the same (`mirrored`), pairs above the diagonal are computed and written twice, those on it once.
+Where both sides are the same (`mirrored`), pairs above the diagonal and on it are computed, and turned over from there.
 The result is the number of tiles with pairs in doubt.
 """
 
@@ -24,6 +24,7 @@ import numpy as np
 from numba import njit
 
 from tensorprog.backend import special
+from tensorprog.backend.mirror import mirror
 
 OPTIONS = {"error_model": "numpy", "nogil": True, "cache": True}
 '''
@@ -44,10 +45,12 @@ def write(S, O, at, ii, jj, ni, nj, mirrored):
                 else:
                     for j in range(first, nj):
                         O[(ii + i) * rows + a, (jj + j) * cols + b] = S[s, i, j]
-            if mirrored:
-                for j in range(nj):
-                    for i in range(min(ni, max(0, jj + j - ii))):
-                        O[(jj + j) * cols + b, (ii + i) * rows + a] = S[s, i, j]
+
+
+@njit(**OPTIONS)
+def turn_over(O, at, first, last, start, end):
+    rows, cols = at.shape
+    mirror(O, first * rows, last * rows, start * cols, end * cols)
 """
 
 
@@ -65,21 +68,22 @@ def _run(kinds: Sequence[Kind], kernels: int) -> str:
         choices.append(f"{'if' if n == 0 else 'elif'} kind == {n}:")
         choices.append(f"    {kind.name}({arguments}, index{n}, coef{n}, lo, hi)")
     writes = [f"write(S, O{n}, at{n}, ii, jj, ni, nj, mirrored)" for n in range(kernels)]
+    turns = [f"turn_over(O{n}, at{n}, ii, ii + ni, start, end)" for n in range(kernels)]
     return f"""
 
 @njit(**OPTIONS)
-def run(S, F, W, L, R, steps, given, G, D, origin, first, last, start, mirrored, {", ".join(arrays)}):
+def run(S, F, W, L, R, steps, given, G, D, first, last, start, end, mirrored, {", ".join(arrays)}):
     doubtful = 0
     for ii in range(first, last, S.shape[1]):
         ni = min(S.shape[1], last - ii)
-        for jj in range(start, R.shape[1], S.shape[2]):
-            nj = min(S.shape[2], R.shape[1] - jj)
+        for jj in range(start, end, S.shape[2]):
+            nj = min(S.shape[2], end - jj)
             if mirrored and jj + nj <= ii:
                 continue
             F[:] = 0
             for g in range(len(given)):
                 for i in range(ni):
-                    products = G[g, ii - origin + i, jj - start : jj - start + nj]
+                    products = G[g, ii - first + i, jj - start : jj - start + nj]
                     for j in range(nj):
                         S[given[g], i, j] = products[j]
             for s in range(len(steps)):
@@ -94,6 +98,8 @@ def run(S, F, W, L, R, steps, given, G, D, origin, first, last, start, mirrored,
                 doubtful += 1
                 for i in range(ni):
                     for j in range(nj):
-                        D[ii - origin + i, jj - start + j] = F[i, j] > 0
+                        D[ii - first + i, jj - start + j] = F[i, j] > 0
+        if mirrored:
+{lines_of(turns, 12)}
     return doubtful
 """

@@ -34,16 +34,15 @@ MOST_COLS = 64
 
 @final
 @dataclass(frozen=True, slots=True)
-class Strip:
-    """Left examples `first` to `last` with the right ones from `start` on; above the diagonal only where `mirrored`.
+class Part:
+    """Some left and some right examples; where `mirrored`, pairs below the diagonal are left to their mirror images.
 
-    given [numbers, strip, right examples] are the inner products of data and what comes with a pair; doubt [strip,
-    right examples] is set where a formula does not settle a pair.
+    given [numbers, rows, cols] are the inner products of data and what comes with a pair; doubt [rows, cols] is set
+    where a formula does not settle a pair.
     """
 
-    first: int
-    last: int
-    start: int
+    rows: slice
+    cols: slice
     mirrored: bool
     given: Floats
     doubt: NDArray[np.uint8]
@@ -90,22 +89,23 @@ class Machine:
             assert isinstance(g, Given)
             left = data[g.names[0]][:, g.elements[0]]
             row[0] = row_products(left, data[g.names[1]][:, g.elements[1]]) if g.names[1] else left
-        part = Strip(0, 1, 0, False, given, np.zeros((1, examples), dtype=np.uint8))
+        part = Part(slice(0, 1), slice(0, examples), False, given, np.zeros((1, examples), dtype=np.uint8))
         slots = np.zeros((len(self.shown[0]), examples))
         none = np.zeros((1, 1)), np.zeros((1, examples))
-        doubt, worst = self.strip(part, none, [slots])
+        doubt, worst = self.write(part, none, [slots])
         return None if doubt else (slots, worst)
 
-    def strip(self, part: Strip, rows: tuple[Floats, Floats], kernels: Sequence[Floats]) -> tuple[int, Floats]:
-        """Write the pairs of a strip into the kernels [I * rows, J * cols], where `rows` are L and R of all examples.
+    def write(self, part: Part, rows: tuple[Floats, Floats], kernels: Sequence[Floats]) -> tuple[int, Floats]:
+        """Write the pairs of a part into the kernels [I * rows, J * cols], where `rows` are L and R of all examples.
 
         Returns the number of tiles with pairs in doubt, and the worst error of every expectation.
         """
-        cols = min(MOST_COLS, rows[1].shape[1] - part.start)
-        high = int(max(1, min(16, part.last - part.first, CACHE // (8 * self.places * cols))))
+        height, width = part.doubt.shape
+        cols = min(MOST_COLS, width)
+        high = int(max(1, min(16, height, CACHE // (8 * self.places * cols))))
         slots, doubts = np.zeros((self.places, high, cols)), np.zeros((high, cols), dtype=np.int64)
         worst: Floats = np.zeros(len(self.expectations))
-        where = part.first, part.first, part.last, part.start, part.mirrored
+        where = part.rows.start, part.rows.stop, part.cols.start, part.cols.stop, part.mirrored
         shown = [x for k, at in zip(kernels, self.shown, strict=True) for x in (k, at)]
         doubt = load(self.source).run(
             slots, doubts, worst, *rows, self.steps, self.inner, part.given, part.doubt, *where, *shown, *self.arrays

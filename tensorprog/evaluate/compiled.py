@@ -1,4 +1,4 @@
-"""Kernels by machine code, strip by strip, on threads that form the inner products of their strips themselves.
+"""Kernels by machine code, tile by tile, on threads that form the inner products of their tiles themselves.
 
 Entries that it leaves in doubt (a formula that cancels, a special case) are computed by arrays, and so are pairs of
 equal examples where some function has a kink: their kernel is that at correlation one, which rounding of two
@@ -14,15 +14,10 @@ from typing import final
 import numpy as np
 
 from tensorprog.backend.lower import SeedOf
-from tensorprog.backend.machine import Machine, Strip
+from tensorprog.backend.machine import Machine, Part
 from tensorprog.evaluate.pairs import Floats, Ints, Pairs, judge, settle
-from tensorprog.finite.threads import parallel, workers
+from tensorprog.evaluate.tiles import Tile, on_tiles, tiles
 from tensorprog.tape.gram import Gram, equal_pairs, fingerprints, gram_of, numbered
-
-STRIP = 1 << 22
-"""Bytes that the inner products of a strip take, so that they stay in the cache."""
-LEAST = 128
-"""Rows of a strip below which the product of matrices is slower."""
 
 
 @final
@@ -38,34 +33,24 @@ class Compiled:
         rows = self.machine.prepare(*self.pairs.selves)
         grams = self._grams(mirrored, all(k.dtype == np.float32 for k in kernels))
         left, right = (run.examples[0] for run in self.pairs.selves)
-        starts = range(0, left, self._height(left, right))
         none = np.zeros(0, dtype=np.int64)
-        done: list[int] = []
 
-        def work(first: int) -> tuple[tuple[Ints, Ints], Floats]:
+        def work(tile: Tile, room: Floats) -> tuple[tuple[Ints, Ints], Floats]:
             with np.errstate(all="ignore"):  # of the thread
-                strip = self._strip(grams, first, min(first + starts.step, left), right, mirrored)
-            doubt, worst = self.machine.strip(strip, rows, kernels)
-            done.append(first)
-            progress(len(done) / len(starts))
-            i, j = np.nonzero(strip.doubt) if doubt else (none, none)
-            return (i + first, j + strip.start), worst
+                _fill(grams, tile, room)
+            part = Part(*tile, mirrored, room, np.zeros(room.shape[1:], dtype=np.uint8))
+            doubt, worst = self.machine.write(part, rows, kernels)
+            i, j = np.nonzero(part.doubt) if doubt else (none, none)
+            return (i + tile[0].start, j + tile[1].start), worst
 
-        found = parallel(work, starts)
+        numbers = max(1, len(grams))
+        cut = tiles(left, right, mirrored, numbers, self.pairs.memory)
+        found = on_tiles(work, cut, (numbers, "float64"), progress)
         for _, worst in found:
             judge(self.pairs.errors, self.machine.expectations, worst)
         doubtful = [(none, none) if self.machine.is_smooth else self._equal(mirrored), *(pairs for pairs, _ in found)]
-        if mirrored:
-            for kernel, at in zip(kernels, self.machine.shown, strict=True):
-                _symmetrize(kernel, *at.shape)
         i, j = (np.concatenate(x) for x in zip(*doubtful, strict=True))
         settle(self.pairs, kernels, i, j, mirrored)
-
-    def _height(self, rows: int, cols: int) -> int:
-        """The number of left examples in a strip: enough for products of matrices, and several strips for a thread."""
-        line = 8 * max(1, len(self.machine.given)) * cols
-        most = max(1, self.pairs.memory // (workers() * line))
-        return max(1, min(max(LEAST, min(STRIP // line, rows // (4 * workers()))), most))
 
     def _grams(self, mirrored: bool, coarse: bool) -> list[Gram | Floats]:
         """The inner products of the data, or numbers of the pairs, one for each slot that is given."""
@@ -80,17 +65,6 @@ class Compiled:
             found.append(gram_of(x, y, coarse))
         return found
 
-    def _strip(self, grams: Sequence[Gram | Floats], first: int, last: int, right: int, mirrored: bool) -> Strip:
-        start = first if mirrored else 0
-        shape = last - first, right - start
-        given = np.empty((len(grams), *shape))
-        for out, products in zip(given, grams, strict=True):
-            if isinstance(products, Gram):
-                products.fill(out, slice(first, last), slice(start, right))
-            else:
-                out[:] = products[first:last, start:right]
-        return Strip(first, last, start, mirrored, given, np.zeros(shape, dtype=np.uint8))
-
     def _equal(self, mirrored: bool) -> tuple[Ints, Ints]:
         """The pairs of equal examples; of two orders of a pair the first one, where mirrored."""
         left, right = self.pairs.data
@@ -103,13 +77,13 @@ class Compiled:
         return i[once], j[once]
 
 
-def _symmetrize(kernel: Floats, rows: int, cols: int) -> None:
-    """Make the block of an example with itself symmetric."""
-    if rows * cols > 1:
-        diagonal = np.arange(kernel.shape[0] // rows)
-        whole = kernel.reshape(-1, rows, len(diagonal), cols)
-        block = whole[diagonal, :, diagonal]
-        whole[diagonal, :, diagonal] = (block + block.transpose(0, 2, 1)) / 2
+def _fill(grams: Sequence[Gram | Floats], tile: Tile, room: Floats) -> None:
+    """The inner products of a tile, or the numbers of its pairs."""
+    for out, products in zip(room, grams, strict=False):  # there is room for one where there are none
+        if isinstance(products, Gram):
+            products.fill(out, *tile)
+        else:
+            out[:] = products[tile]
 
 
 def _flat(data: Mapping[str, Floats]) -> list[Floats]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -15,16 +16,22 @@ Tile = tuple[slice, slice]
 T = TypeVar("T")
 TILE, LEAST = 384, 128
 """Rows and columns of a tile: products of larger matrices are not faster, those of smaller ones are slower."""
+ROOM = 1 << 22
+"""Bytes that the numbers of a tile take, so that they stay in the cache."""
 SHARE = 8
 """Tiles for each thread, so that none waits long for the last one."""
 CACHED = 1 << 19
 """Bytes of examples that are looked at together."""
 
 
-def tiles(rows: int, cols: int, mirrored: bool) -> list[Tile]:
-    """All pairs, those of the diagonal and above where `mirrored`; the largest tiles first."""
+def tiles(rows: int, cols: int, mirrored: bool, numbers: int = 1, memory: int = sys.maxsize) -> list[Tile]:
+    """All pairs, those of the diagonal and above where `mirrored`; the largest tiles first.
+
+    So many numbers of a pair are kept for a tile; those of all threads take `memory` bytes at most.
+    """
     pairs = rows * cols // (2 if mirrored else 1)
-    side = max(LEAST, min(TILE, int(np.sqrt(pairs / (SHARE * workers()))) // LEAST * LEAST))
+    most = max(1, int(np.sqrt(min(ROOM, memory // workers()) / (8 * max(1, numbers)))))
+    side = min(most, max(LEAST, min(TILE, int(np.sqrt(pairs / (SHARE * workers()))) // LEAST * LEAST)))
     cuts = [[slice(k, min(k + side, n)) for k in range(0, n, side)] for n in (rows, cols)]
     found = [(i, j) for i in cuts[0] for j in cuts[1] if not mirrored or j.start >= i.start]
     return sorted(found, key=lambda tile: -_work(tile, mirrored))

@@ -15,7 +15,7 @@ from tensorprog.backend.combine import combined
 from tensorprog.backend.lower import Operand, Sum
 from tensorprog.dataset import bind
 from tensorprog.evaluate import analytic, pairs
-from tensorprog.evaluate import compiled as strips
+from tensorprog.evaluate import tiles
 from tensorprog.limit.moments import Moments
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -64,10 +64,10 @@ def test_arrays_until_they_have_taken_long(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("phi", ["relu", "erf"])
-def test_strips_on_threads(phi: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Strips of a few rows, in both triangles and between two sets; pairs in doubt and equal ones in several strips."""
-    monkeypatch.setattr(strips, "LEAST", 7)
-    monkeypatch.setattr(strips, "STRIP", 1)
+def test_tiles_on_threads(phi: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles of a few rows, in both triangles and between two sets; pairs in doubt and equal ones in several tiles."""
+    monkeypatch.setattr(tiles, "LEAST", 7)
+    monkeypatch.setattr(tiles, "TILE", 7)
     x = np.random.default_rng(11).normal(size=(40, 12))
     x[9], x[30], x[22] = x[0], -x[3], x[33]
     net = tensorprog.load(EXAMPLES / "mlp.tp", phi=phi)
