@@ -15,12 +15,10 @@ from typing import final
 
 from tensorprog.backend.combine import Form
 from tensorprog.backend.formula import ordered
+from tensorprog.backend.judged import SETTLED
 from tensorprog.backend.lower import Expect
 from tensorprog.backend.series import SOURCE
 from tensorprog.backend.trace import Scalar, Traced
-
-SETTLED = 1e-10
-"""The relative error from which an entry is left to the numerical tiers."""
 
 CONDITIONS = frozenset(("gt", "lt", "ge", "le", "eq", "ne", "and", "or", "not"))
 BINARY = {
@@ -115,7 +113,7 @@ def expect_kind(expect: Expect, number: int, first_error: int) -> Kind:
         line = f"x{n} = {READ[operand.where].format(row=f'r{n}')}{truth}"
         (early if operand.where == "left" else late).append(line)
     right = [f"r{n}" for n, (_, operand) in enumerate(expect.known) if operand.where == "right"]
-    roots = [*expect.values, *expect.errors]
+    roots = [*expect.values, *expect.errors, *expect.doubts]
     for t, node in enumerate(ordered(roots, frozenset(names))):
         names[id(node)] = f"t{t}"
         late.append(f"t{t} = {_code(node, names)}")
@@ -132,7 +130,7 @@ def {name}(S, F, W, L, R, ii, jj, ni, nj, index, coef, lo, hi):
 {lines_of(early, 12)}
             for j in range(nj):
 {lines_of(late, 16)}
-{lines_of([f"W[{first_error + n}] = max(W[{first_error + n}], special.number({w}))" for n, w in enumerate(worst)], 4)}
+{lines_of([_worst(f"W[{first_error + n}]", f"w{n}", error) for n, error in enumerate(expect.errors)], 4)}
 """
     slots = tuple(len(outs) + n for n, (_, operand) in enumerate(expect.known) if operand.where == "own")
     return Kind(name, body, tuple(range(len(outs))), slots)
@@ -144,15 +142,22 @@ def series_kind() -> Kind:
 
 
 def _judged(expect: Expect, names: dict[int, str]) -> list[str]:
-    """Count a pair with a doubtful value in F; else keep the worst error, by its bits: a maximum of integers is a
+    """Count a pair with a doubtful value in F; else keep the worst errors, by their bits: a maximum of integers is a
     vector instruction, one of numbers is not."""
-    lines = []
+    conditions, found = [text_of(c, names) for c in expect.doubts], []
     for n, (value, error) in enumerate(zip(expect.values, expect.errors, strict=True)):
-        lines.append(f"e{n} = {text_of(error, names)}")
-        lines.append(f"good{n} = e{n} <= {SETTLED} * abs({text_of(value, names)})")
-        lines.append(f"w{n} = max(w{n}, special.bits(e{n} if good{n} else 0.0))")
-    good = " & ".join(f"good{n}" for n in range(len(expect.values)))
-    return [*lines, f"F[i, j] += 0 if {good} else 1"]
+        v = text_of(value, names)
+        relative = isinstance(error, float)
+        size = f"abs({v})" if relative else text_of(error, names)
+        conditions.append(f"({v} != {v})" if relative else f"(not ({size} <= {SETTLED} * abs({v})))")
+        found.append(f"w{n} = max(w{n}, special.bits(0.0 if doubt else {size}))")
+    return [f"doubt = {' | '.join(conditions)}", *found, "F[i, j] += 1 if doubt else 0"]
+
+
+def _worst(place: str, bits: str, error: Scalar) -> str:
+    """Keep the largest error, of what was seen of it: absolute values where it is a number times these."""
+    scale = error if isinstance(error, float) else 1.0
+    return f"{place} = max({place}, {scale!r} * special.number({bits}))"
 
 
 def _columns(names: Sequence[str], right: Sequence[str]) -> str:

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from tensorprog.backend.emit import SETTLED, TEMPLATES, lines_of, text_of
+from tensorprog.backend.emit import TEMPLATES, lines_of, text_of
 from tensorprog.backend.formula import is_nonnegative, ordered
 from tensorprog.backend.grid_loops import HEAD
+from tensorprog.backend.judged import SETTLED
 from tensorprog.backend.trace import Scalar, Traced
 
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.backend.access import RESULTS
-from tensorprog.backend.emit import SETTLED
-from tensorprog.backend.formula import Arguments, frontier, interpreted, ordered, recorded
+from tensorprog.backend.formula import Arguments, frontier, interpreted, ordered
 from tensorprog.backend.grid_emit import Formulas
 from tensorprog.backend.grid_loops import RUN
 from tensorprog.backend.grid_points import Point, substituted
-from tensorprog.backend.positive import where_positive
-from tensorprog.backend.separate import separated
+from tensorprog.backend.judged import Judged, judged
 from tensorprog.backend.trace import NotTraceable, Recorder, Scalar, Traced
 from tensorprog.symbolic.expectation import Expectation
 from tensorprog.symbolic.moments import Moments
@@ -100,7 +97,7 @@ def formulas_of(point: Point) -> Formulas:
     recorder = Recorder()
     k = {n: recorder.input(n) for n in _inputs([point.cross, *point.second, *point.outs]) if n.startswith("k")}
     cross, *second = substituted([point.cross, *point.second], k, recorder)
-    found = _evaluated(point.expectations, cross, recorder)
+    found = _judged(point.expectations, cross, recorder)
     if second:  # put into the formulas of pairs of runs, to have the same to the last bit
         inside = {**k, **dict(zip(VARIANCES, second, strict=True))}
         found = found.through(lambda nodes: substituted(nodes, inside, recorder))
@@ -116,61 +113,10 @@ def formulas_of(point: Point) -> Formulas:
     return Formulas(tuple(outs), values, errors, doubts, slots, sides[0], sides[1])
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class _Evaluated:
-    """Values and errors of expectations, where none of the conditions `doubts` holds."""
-
-    values: list[Scalar]
-    errors: list[Scalar]
-    doubts: list[Scalar]
-
-    def through(self, change: Callable[[list[Scalar]], list[Scalar]]) -> _Evaluated:
-        """What all of it becomes."""
-        found, n = change([*self.values, *self.errors, *self.doubts]), len(self.values)
-        return _Evaluated(found[:n], found[n : 2 * n], found[2 * n :])
-
-
-def _evaluated(expectations: Sequence[Expectation], cross: Scalar, recorder: Recorder) -> _Evaluated:
-    """Expectations of one argument on each side; for positive variances where others are in doubt anyway."""
+def _judged(expectations: Sequence[Expectation], cross: Scalar, recorder: Recorder) -> Judged:
+    """Expectations of one argument on each side."""
     left, right = (recorder.input(name) for name in VARIANCES)
-    at = Arguments((0.0, 0.0), ((left, cross), (cross, right)), {}, (1, 1))
-    nodes = separated([x for e in expectations for x in recorded(e, at)], SIDES, recorder)
-    judged = [_judged(v, e, recorder) for v, e in zip(nodes[::2], nodes[1::2], strict=True)]
-    doubts = {id(c): c for _, cs in judged for c in cs}
-    guards = [recorder.record("eq", v, 0.0) for v in (left, right)]
-    if any(id(g) not in doubts for g in guards):
-        return _Evaluated(nodes[::2], [e for e, _ in judged], list(doubts.values()))
-    others = [c for i, c in doubts.items() if i not in map(id, guards)]
-    found = _Evaluated(nodes[::2], [e for e, _ in judged], others)
-    found = found.through(lambda nodes: where_positive(nodes, VARIANCES, recorder))
-    return replace(found, doubts=[recorder.record("le", recorder.record("mul", left, right), 0.0), *found.doubts])
-
-
-def _judged(value: Scalar, error: Scalar, recorder: Recorder) -> tuple[Scalar, list[Scalar]]:
-    """The error of a value where it is finite, and the conditions on which it is not; a number for a relative error."""
-    rest, conditions = _finite(error, recorder)
-    if isinstance(rest, Traced) and rest.op == "mul":
-        numbers = [a for a in rest.args if not isinstance(a, Traced)]
-        sizes = [a for a in rest.args if isinstance(a, Traced) and a.op == "abs" and a.args[0] is value]
-        if numbers and sizes and 0 <= numbers[0] <= SETTLED:
-            return float(numbers[0]), conditions
-    if not isinstance(rest, Traced) and rest != 0:
-        raise NotTraceable("an error that is the same number everywhere")
-    return rest, conditions
-
-
-def _finite(value: Scalar, recorder: Recorder) -> tuple[Scalar, list[Scalar]]:
-    """A value where it is not infinite, and the conditions on which it is."""
-    if not isinstance(value, Traced):
-        return value, []
-    if value.op == "where" and not isinstance(value.args[1], Traced) and value.args[1] == math.inf:
-        rest, conditions = _finite(value.args[2], recorder)
-        return rest, [value.args[0], *conditions]
-    if value.op in ("add", "mul"):
-        parts = [_finite(a, recorder) for a in value.args]
-        return recorder.record(value.op, *(p for p, _ in parts)), [c for _, cs in parts for c in cs]
-    return value, []
+    return judged(expectations, Arguments((0.0, 0.0), ((left, cross), (cross, right)), {}, (1, 1)), SIDES, recorder)
 
 
 def _rows(values: Sequence[Scalar], names: frozenset[str]) -> tuple[Traced, ...]:

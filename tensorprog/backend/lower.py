@@ -19,9 +19,9 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorprog.backend.formula import Arguments, frontier, recorded
+from tensorprog.backend.formula import Arguments, frontier
+from tensorprog.backend.judged import judged
 from tensorprog.backend.rows import Rows
-from tensorprog.backend.separate import separated
 from tensorprog.backend.series import Marginal, marginals_of, params_of
 from tensorprog.backend.trace import NotTraceable, Recorder, Scalar, Traced
 from tensorprog.ir import expr as ex
@@ -93,7 +93,8 @@ class SeedOf:
 @final
 @dataclass(frozen=True, slots=True)
 class Expect:
-    """S[outs[e]] = values[e], formulas in the nodes of `known`, which are read from rows.
+    """S[outs[e]] = values[e], formulas in the nodes of `known`, which are read from rows; for errors and doubts see
+    `judged`.
 
     A function of rows, which has no error, stands for no expectation.
     """
@@ -102,6 +103,7 @@ class Expect:
     expectations: tuple[Expectation, ...]
     values: tuple[Scalar, ...]
     errors: tuple[Scalar, ...]
+    doubts: tuple[Scalar, ...]
     known: tuple[tuple[Traced, Operand], ...]
 
 
@@ -274,7 +276,7 @@ class _Lowering:
             recorder = Recorder()
             nodes = {n: recorder.input(n) for n, _ in wheres}
             known = ((nodes[n], Operand(where, unique[:, c])) for c, (n, where) in enumerate(wheres))
-            yield Expect((outs,), (), (ex.evaluate(fn, {**dict(fixed), **nodes}),), (), tuple(known))
+            yield Expect((outs,), (), (ex.evaluate(fn, {**dict(fixed), **nodes}),), (), (), tuple(known))
 
     # ------------------------------------------------------------ expectations
 
@@ -342,19 +344,18 @@ class _Lowering:
     ) -> Expect:
         recorder = Recorder()
         at = form.arguments(recorder)
-        found = [x for e in kinds for x in recorded(e, at)]
         sides = [frozenset(n for n, o in inputs.items() if o.where == where) for where in ("left", "right")]
-        found = separated(found, sides, recorder)
-        values, errors = tuple(found[::2]), tuple(found[1::2])
+        found = judged(kinds, at, sides, recorder)
+        values, errors, doubts = map(tuple, (found.values, found.errors, found.doubts))
         known: list[tuple[Traced, Operand]] = []
         for s, where in enumerate(("left", "right")):
             own = {n: o.rows for n, o in inputs.items() if o.where == where}
-            nodes = frontier([*values, *errors], frozenset(own))
+            nodes = frontier([*values, *errors, *doubts], frozenset(own))
             combos, place = _distinct(list(own.values()), len(outs[0]))
             rows = self.sides[s].formulas(nodes, dict(zip(own, combos, strict=True)), len(combos[0]) if own else 0)
             known += [(n, Operand(where, r[place])) for n, r in zip(nodes, rows, strict=True)]
         known += [(recorder.input(n), o) for n, o in inputs.items() if o.where == "own"]
-        return Expect(tuple(outs), tuple(kinds), values, errors, tuple(known))
+        return Expect(tuple(outs), tuple(kinds), values, errors, doubts, tuple(known))
 
 
 def _distinct(columns: Sequence[Ints], entries: int) -> tuple[list[Ints], Ints]:

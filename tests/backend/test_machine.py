@@ -14,8 +14,7 @@ from tensorprog.backend import build
 from tensorprog.backend.combine import combined
 from tensorprog.backend.lower import Operand, Sum
 from tensorprog.dataset import bind
-from tensorprog.evaluate import analytic, pairs
-from tensorprog.evaluate import tiles
+from tensorprog.evaluate import analytic, pairs, tiles
 from tensorprog.limit.moments import Moments
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -151,10 +150,11 @@ def test_one_code_for_all_lengths(steps: int) -> None:
 
 
 def test_entries_in_doubt_are_integrated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nearly opposite inputs of a relu net cancel in the formula; the kernel does not show it."""
+    """Nearly opposite inputs of a relu net cancel in the formula, an input of zeros has no correlation; the kernel does
+    not show it."""
     net = tensorprog.load(EXAMPLES / "mlp.tp", sb=0, depth=2)
     x = np.random.default_rng(2).normal(size=(6, 4))
-    data = np.concatenate([x, -x + 1e-3 * x[::-1]])
+    data = np.concatenate([x, -x + 1e-3 * x[::-1], np.zeros((1, 4))])
     fast, slow = (kernels(net, data, worth, monkeypatch) for worth in (0, 1 << 60))
     np.testing.assert_allclose(fast.nngp, slow.nngp, rtol=1e-12)
 
