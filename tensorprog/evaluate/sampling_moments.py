@@ -181,15 +181,15 @@ class Integrals:
         return self._evaluate(of, _planned(of, f, ONE), _single_moments, nodes.mean[rows], nodes.variance[:, rows])
 
     def _evaluate(self, of: Class, expectation: Expectation, law: Callable[..., Moments], *numbers: Floats) -> Floats:
-        found: Floats = self.arrays.call(_evaluated, self.errors, of, expectation, self.runs, law, *numbers)
+        found: Floats = self.arrays.call(_evaluated, self.errors, of, expectation, law, *numbers)
         return found
 
 
 def _evaluated(
-    errors: Errors, of: Class, expectation: Expectation, runs: int, law: Callable[..., Moments], *numbers: Floats
+    errors: Errors, of: Class, expectation: Expectation, law: Callable[..., Moments], *numbers: Floats
 ) -> Floats:
     """The expectation under the law of these numbers.  Raises NotIntegrable where it is not accurate."""
-    value, error = _runs_apart(expectation, law(*numbers), runs)
+    value, error = expectation.evaluate(law(*numbers), {})
     worst, size = float(np.max(error, initial=0.0)), float(np.max(np.abs(value), initial=0.0))
     if not worst <= UNCERTAIN * size:
         raise NotIntegrable([of])
@@ -227,23 +227,6 @@ def _planned(of: Class, f: Expr, k: Expr) -> Expectation:
 def _plan(f: Expr, k: Expr) -> Expectation | None:
     right = ex.substitute(k, {U.name: Sym("r0")})
     return plan(Request(ex.substitute(f, {U.name: Sym("l0")}), ("l0",), right, () if k == ONE else ("r0",)))
-
-
-def _runs_apart(expectation: Expectation, moments: Moments, runs: int) -> tuple[Floats, Floats]:
-    """The values and errors; formulas take all runs at once, rules want the moments of one."""
-    laws = [moments] if expectation.tier == "closed" else [_of_run(moments, r) for r in range(runs)]
-    parts = [expectation.evaluate(law, {}) for law in laws]
-    values, errors = ([p[k] for p in parts] for k in (0, 1))
-    return (values[0], errors[0]) if expectation.tier == "closed" else (np.stack(values), np.stack(errors))
-
-
-def _of_run(moments: Moments, r: int) -> Moments:
-    """The moments of one run, whose axis comes after those of the arguments."""
-    return Moments(*(
-        x.take(min(r, x.shape[lead] - 1), axis=lead)
-        for x, lead in ((moments.mean_l, 1), (moments.cov_ll, 2), (moments.mean_r, 1), (moments.cov_rr, 2),
-                        (moments.cov_lr, 2))
-    ))
 
 
 def _mean_product(a: Floats, e: int, b: Floats, f: int) -> Floats:

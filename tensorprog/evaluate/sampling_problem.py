@@ -19,15 +19,14 @@ from tensorprog.evaluate.sampling_products import not_finite
 from tensorprog.evaluate.sampling_program import Sampler, sampler
 from tensorprog.evaluate.sampling_record import DIRECT, Direct, Recorder, Recording, Unrecordable, plain
 from tensorprog.evaluate.sampling_run import Draw, Split, Streams, directions, matrices_of, streams
-from tensorprog.evaluate.sampling_tangent import tangent
+from tensorprog.evaluate.sampling_tangent import drawn_tangent, tangent
 from tensorprog.evaluate.sampling_terms import Joined, Matrix, NotIntegrable
-from tensorprog.finite.gram import gradient_gram
 from tensorprog.finite.plan import Plan
 from tensorprog.finite.state import Group, State
 from tensorprog.finite.threads import workers
 from tensorprog.finite.weights import Network
 from tensorprog.ir.expr import evaluate
-from tensorprog.ir.program import MatMul
+from tensorprog.ir.program import Inner, MatMul
 from tensorprog.ir.tables import count
 from tensorprog.limit.analyse import Limit, TrainedWeight
 from tensorprog.symbolic.expectation import Expectation
@@ -140,9 +139,12 @@ class Problem:
 
     @property
     def separable(self) -> bool:
-        """Whether replicates can be computed as one: nothing in them but an NNGP is a number of one replicate."""
-        inner = any(i.var.dim is None for i in self.plans(1)[0].program.instrs)
-        return self.leaves is not None and self.want == ("nngp",) and not inner
+        """Whether replicates can be computed as one: nothing in them but the kernels is a number of one replicate.
+
+        Other numbers are the same for all of them if they are no means over draws, and not drawn.
+        """
+        numbers = (i.op for i in self.plans(1)[0].program.instrs if i.var.dim is None)
+        return self.leaves is not None and not any(isinstance(op, Inner | MatMul) for op in numbers)
 
     def _rows_held(self) -> int:
         """Numbers that a replicate holds for each sample."""
@@ -239,16 +241,17 @@ class Problem:
         recording, self.widest = self.known.recordings[key]
         inputs = [array for g in self.groups for array in g.inputs.values()]
         errors: Errors = {}
-        return {"nngp": recording.replay(*inputs, errors, numbers.draws)}, errors
+        found: Found = recording.replay(*inputs, errors, numbers.draws)
+        return found, errors
 
     def _recorded(self, key: Hashable, numbers: Streams) -> tuple[Found, Errors]:
         """The same, recorded.  Raises Unrecordable."""
         recorder = Recorder()
         groups = [Group(g.sizes, {name: recorder.given(a) for name, a in g.inputs.items()}) for g in self.groups]
         draw = self._draw(groups, self.split, numbers, arrays=recorder)
-        result, self.widest = self._kernels(draw)["nngp"], draw.integrals.widest
+        result, self.widest = recorder.call(dict, self._kernels(draw)), draw.integrals.widest
         self.known.recordings[key] = recorder.recording(result), self.widest
-        return {"nngp": plain(result)}, plain(draw.integrals.errors)
+        return plain(result), plain(draw.integrals.errors)
 
     def _draw(
         self, groups: Sequence[Group], split: Split, numbers: Streams, dry: bool = False, arrays: Direct = DIRECT
@@ -265,7 +268,7 @@ class Problem:
     def _kernels(self, draw: Draw) -> Found:
         found = self._output(draw)
         if "ntk" in self.want and not self.limit.is_vector:
-            found["ntk"] = self._ntk(draw)[None]
+            found["ntk"] = self._ntk(draw)
         return found
 
     def _output(self, draw: Draw) -> Found:
@@ -291,8 +294,10 @@ class Problem:
     def _ntk(self, draw: Draw) -> Floats:
         sizes = self._rows(draw)
         firsts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).tolist()
-        parts = (self._part(t, draw, firsts, sum(sizes)) for t in self.trained)
-        return sum(parts, np.zeros((sum(sizes), sum(sizes))))
+        total: Floats = draw.integrals.arrays.zeros(draw.integrals.runs, sum(sizes), sum(sizes))
+        for trained in self.trained:
+            total += self._part(trained, draw, firsts, sum(sizes))
+        return total
 
     def _part(self, trained: TrainedWeight, draw: Draw, firsts: list[int], samples: int) -> Floats:
         """The part of a weight; drawn vectors have a faster way than moment by moment."""
@@ -302,8 +307,8 @@ class Problem:
         if draw.integrals.dry or any(names & values.parts.keys() for values in draw.groups):
             return scale * tangent(trained.uses, draw.groups, firsts, samples, draw.integrals)
         wide = sum(d is not None and d.wide for d in (weight.rows, weight.cols))
-        states = [values.state for values in draw.groups]
-        return scale / float(draw.samples) ** wide * gradient_gram(trained.uses, states, firsts, samples)
+        found = drawn_tangent(trained.uses, draw.groups, firsts, samples, draw.integrals)
+        return scale / float(draw.samples) ** wide * found
 
 
 def _order(limit: Limit, dataset: Dataset) -> Ints:

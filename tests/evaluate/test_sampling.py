@@ -296,7 +296,8 @@ def test_error_falls_faster_than_the_square_root_for_smooth_networks() -> None:
 
 @pytest.mark.parametrize(("threads", "told"), [(1, [1 / 3, 2 / 3, 1]), (2, [1 / 3, 1])])
 def test_progress_ends_at_one(threads: int, told: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first replicate alone, then as many at a time as there are threads."""
+    """The first replicate alone, then as many as there are threads, where no two are computed as one."""
+    monkeypatch.setattr("tensorprog.evaluate.sampling_problem.TOGETHER", 64)
     monkeypatch.setattr("tensorprog.evaluate.sampling.workers", lambda: threads)
     seen: list[float] = []
     record: Callable[[str, float], None] = lambda message, fraction: seen.append(fraction)  # noqa: E731

@@ -145,16 +145,21 @@ def test_directions_that_were_found_lower_the_error() -> None:
     assert (np.abs(plain.nngp - turned.nngp) < 5.5 * np.hypot(plain.nngp_se, turned.nngp_se)).all()
 
 
-def test_replicates_computed_as_one_are_those_computed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("tier", "dim"), [("auto", 4 * 16), ("sampling", 5)])
+def test_replicates_computed_as_one_are_those_computed_alone(
+    tier: str, dim: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where the inputs have as many coordinates as there are draws, too; a second call finds the plans of the first."""
-    x = np.random.default_rng(1).normal(size=(2, 3, 4 * 16))
-    net, options = network("gru"), {"want": ("nngp",), "samples": 16, "replicates": 4}
+    x = np.random.default_rng(1).normal(size=(2, 3, dim))
+    net, options = network("gru"), {"samples": 16, "replicates": 4, "tier": tier}
     together = [net.kernels(x, **options) for _ in range(2)]
     monkeypatch.setattr(Problem, "separable", False)
     alone = network("gru").kernels(x, **options)
     for found in together:
-        np.testing.assert_allclose(found.nngp, alone.nngp, rtol=1e-12)
-        np.testing.assert_allclose(found.nngp_se, alone.nngp_se, rtol=1e-9, atol=1e-15)
+        for kernel in ("nngp", "ntk"):
+            np.testing.assert_allclose(getattr(found, kernel), getattr(alone, kernel), rtol=1e-11)
+            errors = getattr(found, f"{kernel}_se"), getattr(alone, f"{kernel}_se")
+            np.testing.assert_allclose(*errors, rtol=1e-9, atol=1e-14)
 
 
 def test_random_logits_are_all_that_is_drawn() -> None:

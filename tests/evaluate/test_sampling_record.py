@@ -24,7 +24,7 @@ Kept = dict[Hashable, Known]
 
 
 def replicates(net: tensorprog.Network, x: Any, tier: str, seed: int, kept: Kept) -> Sampled:
-    options = Options(("nngp",), tier=tier, samples=64, replicates=4, seed=seed)
+    options = Options(tier=tier, samples=64, replicates=4, seed=seed)
     return sample(net.limit(), bind(net.program, x), options, options.want, kept)
 
 
@@ -68,15 +68,16 @@ def test_other_draws_and_other_data_are_replayed(
     replayed = replicates(net, other, tier, 1, kept)
     assert recordings(kept) == before > 0
     anew = replicates(net, other, tier, 1, {})
-    assert replayed.nngp is not None and np.array_equal(replayed.nngp, anew.nngp)
-    assert np.array_equal(replayed.nngp_se, anew.nngp_se)
+    for kernel in ("nngp", "nngp_se", "ntk", "ntk_se"):
+        assert np.array_equal(getattr(replayed, kernel), getattr(anew, kernel))
     assert [e for _, e in replayed.integrated] == [e for _, e in anew.integrated]
 
     monkeypatch.setattr(Recorder, "recording", unrecordable)
     direct: Kept = {}
     known = replicates(net, other, tier, 1, direct)
     assert recordings(direct) == 0
-    np.testing.assert_allclose(replayed.nngp, known.nngp, rtol=1e-11, atol=1e-13)
+    for kernel in ("nngp", "ntk"):
+        np.testing.assert_allclose(getattr(replayed, kernel), getattr(known, kernel), rtol=1e-11, atol=1e-13)
 
 
 def test_drawing_everything_needs_no_recording_of_scalars() -> None:
