@@ -22,7 +22,7 @@ RESULTS = 8
 LANES = 8
 """Numbers of a vector."""
 Pointer: Any = types.CPointer
-NUMBERS, INDICES = Pointer(types.float64), Pointer(types.int64)
+NUMBERS, INDICES, BYTES = (Pointer(t) for t in (types.float64, types.int64, types.uint8))
 
 
 def _spread(typing_context: Any, pointer: Any, index: Any, value: Any) -> Any:
@@ -81,10 +81,22 @@ def _called(typing_context: Any, address: Any, arguments: Any) -> Any:
     return types.int64(address, arguments), codegen
 
 
+def _at(kind: Any) -> Any:
+    def pointer(typing_context: Any, address: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.inttoptr(args[0], context.get_value_type(kind))
+
+        return kind(address), codegen
+
+    return intrinsic(pointer)
+
+
 spread: Any = intrinsic(_spread)
 """Sets as many neighbours as there are LANES to one number."""
 behind: Any = intrinsic(_behind)
 """The pointer so many places behind another."""
+numbers, indices, singles = (intrinsic(_at(kind)) for kind in (NUMBERS, INDICES, Pointer(types.float32)))
+"""Pointers to what begins at an address."""
 given: Any = intrinsic(_given)
 """The number at a place that no result is written to."""
 results: tuple[Any, ...] = tuple(map(_result, range(RESULTS)))

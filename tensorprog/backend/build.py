@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from threading import RLock
 from types import ModuleType
 from typing import Any
 
@@ -21,6 +22,7 @@ from tensorprog.backend import access, mirror, special
 from tensorprog.files import cache_folder
 
 _built: set[str] = set()
+_loading = RLock()
 
 
 def folder() -> Path:
@@ -29,8 +31,9 @@ def folder() -> Path:
 
 
 def load(source: str) -> ModuleType:
-    """The module of a source.  Its functions are compiled when they are called first, then read from disk."""
-    return _loaded(_name(source), source)
+    """The module of a source.  Its functions are compiled when they are needed first, then read from disk."""
+    with _loading:
+        return _loaded(_name(source), source)
 
 
 def address(source: str) -> int:

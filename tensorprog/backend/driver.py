@@ -1,105 +1,125 @@
-"""The module around the instructions: tiles of pairs, one after another, and the kernels they are written to.
+"""What goes through the steps of a tape: tiles of pairs, one after another, and the kernels they are written to.
 
-`run` is called for left examples `first` to `last` and right ones `start` to `end`:
+`RUN` is called for left examples `first` to `last` and right ones `start` to `end`:
 
-    G [given, last - first, end - start]       inner products of data
-    D [last - first, end - start]              the pairs in doubt
-    O [I * rows, J * cols]    a kernel, for each of those asked for; `at` [rows, cols] are the slots it shows
+    G [given, last - first, end - start]   inner products of data
+    D [last - first, end - start]          the pairs in doubt
+    A                                      the tile: its first pair, its rows and columns, and those there is room for;
+                                           the numbers of examples; whether both sides are the same
+    steps                                  functions, their entries and coefficients, which of these, their first error
+    outs                                   of every kernel: the functions that write it and turn it over, where it is,
+                                           the slots [rows, cols] that it shows of two examples, the length of a row
 
-Where both sides are the same (`mirrored`), pairs above the diagonal and on it are computed, and turned over from there.
+Where both sides are the same, pairs above the diagonal and on it are computed, and turned over from there.
 The result is the number of tiles with pairs in doubt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from tensorprog.backend.emit import Kind, lines_of
-
-HEAD = '''"""Generated from the equations of a limit."""
-
-import math
-
 import numpy as np
-from numba import njit
 
-from tensorprog.backend import special
-from tensorprog.backend.mirror import mirror
+from tensorprog.backend.emit import HEAD
 
-OPTIONS = {"error_model": "numpy", "nogil": True, "cache": True}
-'''
+STEP, OUT, TILE = 6, 7, 9
+"""How many numbers say what a step, a kernel and a tile are."""
 
-WRITE = """
-@njit(**OPTIONS)
-def write(S, O, at, ii, jj, ni, nj, mirrored):
-    rows, cols = at.shape
+
+def _write(pointer: str) -> str:
+    return f"""{HEAD}
+
+@cfunc(types.int64(NUMBERS, INDICES, types.int64, INDICES, *[types.int64] * 3), **OPTIONS)
+def function(S, A, address, at, rows, cols, length):
+    kernel = {pointer}(address)
+    ii = A[0]
+    jj = A[1]
+    ni = A[2]
+    nj = A[3]
+    wide = A[5]
     for a in range(rows):
         for b in range(cols):
-            s = at[a, b]
+            tile = behind(S, at[a * cols + b] * A[4] * wide)
             for i in range(ni):
-                first = min(nj, max(0, ii + i - jj)) if mirrored else 0
+                first = 0
+                if A[8] > 0 and ii + i > jj:
+                    first = ii + i - jj if ii + i - jj < nj else nj
+                out = behind(kernel, ((ii + i) * rows + a) * length + jj * cols + b)
                 if cols == 1:
-                    row, tile = O[(ii + i) * rows + a, jj + first : jj + nj], S[s, i, first:nj]
-                    for j in range(len(row)):
-                        row[j] = tile[j]
+                    for j in range(first, nj):
+                        out[j] = tile[i * wide + j]
                 else:
                     for j in range(first, nj):
-                        O[(ii + i) * rows + a, (jj + j) * cols + b] = S[s, i, j]
-
-
-@njit(**OPTIONS)
-def turn_over(O, at, first, last, start, end):
-    rows, cols = at.shape
-    mirror(O, first * rows, last * rows, start * cols, end * cols)
+                        out[j * cols] = tile[i * wide + j]
+    return 0
 """
 
 
-def module(kinds: Sequence[Kind], kernels: int) -> str:
-    """The source of the module: all kinds, and `run` over tiles."""
-    return HEAD + WRITE + "\n".join(k.source for k in kinds) + _run(kinds, kernels)
+def _turn(pointer: str) -> str:
+    return f"""{HEAD}
+from numba import carray
+
+from tensorprog.backend.mirror import mirror
 
 
-def _run(kinds: Sequence[Kind], kernels: int) -> str:
-    arrays = [name for n in range(kernels) for name in (f"O{n}", f"at{n}")]
-    arrays += [name for n in range(len(kinds)) for name in (f"index{n}", f"coef{n}")]
-    arguments = "S, F, W, L, R, ii, jj, ni, nj"
-    choices = []
-    for n, kind in enumerate(kinds):
-        choices.append(f"{'if' if n == 0 else 'elif'} kind == {n}:")
-        choices.append(f"    {kind.name}({arguments}, index{n}, coef{n}, lo, hi)")
-    writes = [f"write(S, O{n}, at{n}, ii, jj, ni, nj, mirrored)" for n in range(kernels)]
-    turns = [f"turn_over(O{n}, at{n}, ii, ii + ni, start, end)" for n in range(kernels)]
-    return f"""
+@cfunc(types.int64(*[types.int64] * 6), **OPTIONS)
+def function(address, length, first, last, start, end):
+    mirror(carray({pointer}(address), (length, length)), first, last, start, end)
+    return 0
+"""
 
-@njit(**OPTIONS)
-def run(S, F, W, L, R, steps, given, G, D, first, last, start, end, mirrored, {", ".join(arrays)}):
+
+POINTERS = {np.dtype(np.float32): "singles", np.dtype(np.float64): "numbers"}
+WRITE, TURN = ({dtype: source(p) for dtype, p in POINTERS.items()} for source in (_write, _turn))
+"""The sources of what writes a tile to a kernel of some type, and of what turns its rows over."""
+
+RUN = f"""{HEAD}
+RUN = types.int64(NUMBERS, INDICES, NUMBERS, NUMBERS, NUMBERS, INDICES, NUMBERS, INDICES, types.int64,
+                  INDICES, types.int64, NUMBERS, BYTES, INDICES, *[types.int64] * 5)
+
+
+@cfunc(RUN, **OPTIONS)
+def function(S, F, W, L, R, A, T, steps, count, given, products, G, D, outs, kernels, first, last, start, end):
+    high = A[4]
+    cols = A[5]
+    wide = end - start
     doubtful = 0
-    for ii in range(first, last, S.shape[1]):
-        ni = min(S.shape[1], last - ii)
-        for jj in range(start, end, S.shape[2]):
-            nj = min(S.shape[2], end - jj)
-            if mirrored and jj + nj <= ii:
+    for ii in range(first, last, high):
+        for jj in range(start, end, cols):
+            A[0] = ii
+            A[1] = jj
+            A[2] = high if last - ii > high else last - ii
+            A[3] = cols if end - jj > cols else end - jj
+            if A[8] > 0 and jj + A[3] <= ii:
                 continue
-            F[:] = 0
-            for g in range(len(given)):
-                for i in range(ni):
-                    products = G[g, ii - first + i, jj - start : jj - start + nj]
-                    for j in range(nj):
-                        S[given[g], i, j] = products[j]
-            for s in range(len(steps)):
-                kind, lo, hi = steps[s, 0], steps[s, 1], steps[s, 2]
-{lines_of(choices, 16)}
-{lines_of(writes, 12)}
+            for q in range(high * cols):
+                F[q] = 0
+            for g in range(products):
+                for i in range(A[2]):
+                    o = (given[g] * high + i) * cols
+                    p = (g * (last - first) + ii - first + i) * wide + jj - start
+                    for j in range(A[3]):
+                        S[o + j] = G[p + j]
+            for s in range(count):
+                step = behind(steps, s * {STEP})
+                first_error = behind(W, step[5])
+                called(step[0], (S, F, first_error, L, R, A, T, indices(step[1]), numbers(step[2]), step[3], step[4]))
+            for k in range(kernels):
+                out = behind(outs, k * {OUT})
+                called(out[0], (S, A, out[2], indices(out[3]), out[4], out[5], out[6]))
             doubts = 0
-            for i in range(ni):
-                for j in range(nj):
-                    doubts += F[i, j]
+            for i in range(A[2]):
+                for j in range(A[3]):
+                    doubts += F[i * cols + j]
             if doubts > 0:
                 doubtful += 1
-                for i in range(ni):
-                    for j in range(nj):
-                        D[ii - first + i, jj - start + j] = F[i, j] > 0
-        if mirrored:
-{lines_of(turns, 12)}
+                for i in range(A[2]):
+                    p = (ii - first + i) * wide + jj - start
+                    for j in range(A[3]):
+                        D[p + j] = 1 if F[i * cols + j] > 0 else 0
+        if A[8] > 0:
+            for k in range(kernels):
+                out = behind(outs, k * {OUT})
+                r = out[4]
+                c = out[5]
+                called(out[1], (out[2], out[6], ii * r, (ii + A[2]) * r, start * c, end * c))
     return doubtful
 """

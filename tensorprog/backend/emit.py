@@ -3,8 +3,14 @@
 One function per kind of instruction, with loops over entries, left examples and right examples (the innermost loop,
 which becomes vector instructions); `driver` goes through the steps of a schedule for one tile after another.
 
-    S [slots, TILE_ROWS, TILE_COLS]   the slots of the pairs of a tile       F [..]     not 0 where a value is in doubt
-    L [rows, I], R [rows, J]          rows of the examples                   W [e]      the worst error of expectation e
+    S [slots * area], F [area]            the slots of the pairs of a tile; not 0 where a value is in doubt
+    L [rows * lefts], R [rows * rights]   rows of the examples
+    W                                     the worst errors, from the first of the kind on
+    A, T [2 * cols]                       the tile and the numbers of examples (`driver`); room for lines of the tile
+    index, coef                           the entries, of which lo .. hi are run
+
+Every function is a module of its own, a callback of C that `driver` calls by its address: it is compiled once for all
+networks that need it.
 """
 
 from __future__ import annotations
@@ -13,11 +19,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
+from tensorprog.backend.access import RESULTS
 from tensorprog.backend.combine import Form
 from tensorprog.backend.formula import ordered
 from tensorprog.backend.judged import SETTLED
 from tensorprog.backend.lower import Expect
-from tensorprog.backend.series import SOURCE
+from tensorprog.backend.series import BODY
 from tensorprog.backend.trace import Scalar, Traced
 
 CONDITIONS = frozenset(("gt", "lt", "ge", "le", "eq", "ne", "and", "or", "not"))
@@ -59,86 +66,122 @@ TEMPLATES = {
     "owens_t": "special.owens_t({}, {})",
 }
 
-READ = {"own": "S[{row}, i, j]", "left": "L[{row}, ii + i]", "right": "right_{row}[j]"}
+HEAD = f'''"""Generated from the equations of a limit."""
+
+import math
+
+from numba import cfunc, types
+
+from tensorprog.backend import special
+from tensorprog.backend.access import BYTES, INDICES, NUMBERS, behind, called, given, results, spread
+from tensorprog.backend.access import indices, numbers, singles
+
+OPTIONS = {{"error_model": "numpy", "cache": True}}
+{chr(10).join(f"results{n} = results[{n}]" for n in range(RESULTS))}
+'''
+PLACE = {"own": "row[{n}] * area", "left": "row[{n}] * lefts + ii", "right": "row[{n}] * rights + jj"}
+READ = {"own": "given(S, {row} + p + j)", "left": "L[{row} + i]", "right": "given(R, {row} + j)"}
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """The function of one kind of instruction; `writes` and `reads` are the index columns that are slots."""
+    """The function of one kind of instruction; `writes` and `reads` are the index columns that are slots, `error` the
+    number of its first error."""
 
     name: str
     source: str
     writes: tuple[int, ...]
     reads: tuple[int, ...]
+    error: int = 0
 
 
 def combination_kind(forms: Sequence[Form], first: bool) -> Kind:
     """S[out] (+)= sum of terms, coef * operands each"""
     name = "_".join(["set" if first else "add", *("".join(w[0] for w in f) or "c" for f in forms)])
-    rows, right, early, sums = ["o"], [], [], []
-    slots: list[int] = [] if first else [0]
+    wheres, early, sums = ["own"], [], []
     for t, form in enumerate(forms):
-        own = [f"r{len(rows) + k}" for k in range(len(form))]
-        slots += [len(rows) + k for k, w in enumerate(form) if w == "own"]
-        rows += own
-        read = [(w, READ[w].format(row=r)) for w, r in zip(form, own, strict=True)]
-        early.append(f"x{t} = {' * '.join([f'coef[k, {t}]', *(r for w, r in read if w == 'left')])}")
+        read = [(w, READ[w].format(row=f"r{len(wheres) + k}")) for k, w in enumerate(form)]
+        wheres += form
+        early.append(f"x{t} = {' * '.join([f'c[{t}]', *(r for w, r in read if w == 'left')])}")
         sums.append(" * ".join([f"x{t}", *(r for w, r in read if w != "left")]))
-        right += [r for w, r in zip(form, own, strict=True) if w == "right"]
-    body = f"""
-@njit(**OPTIONS)
-def {name}(S, F, W, L, R, ii, jj, ni, nj, index, coef, lo, hi):
-    for k in range(lo, hi):
-{_columns(rows, right)}
-        for i in range(ni):
-{lines_of(early, 12)}
-            for j in range(nj):
-                S[o, i, j] {"=" if first else "+="} {" + ".join(sums)}
-"""
-    return Kind(name, body, (0,), tuple(slots))
+    late = [f"results0(S, r0 + p + j, {'' if first else 'S[r0 + p + j] + '}({' + '.join(sums)}))"]
+    slots = tuple(n for n, w in enumerate(wheres) if w == "own")
+    source = _source(wheres, len(forms), early, late)
+    return Kind(name, source, (0,), slots[1:] if first else slots)
 
 
-def expect_kind(expect: Expect, number: int, first_error: int) -> Kind:
-    """The formulas of an instruction; errors are collected from row `first_error` of W on."""
-    name = f"expect_{number}"
-    outs = [f"o{n}" for n in range(len(expect.outs))]
-    rows = [*outs, *(f"r{n}" for n in range(len(expect.known)))]
+def expect_kind(expect: Expect, number: int, error: int) -> Kind:
+    """The formulas of an instruction; its errors are those from number `error` on."""
+    outs = len(expect.outs)
+    wheres = ["own"] * outs + [operand.where for _, operand in expect.known]
     names: dict[int, str] = {}
     early: list[str] = []
     late: list[str] = []
     for n, (node, operand) in enumerate(expect.known):
         names[id(node)] = f"x{n}"
         truth = " != 0.0" if node.op in CONDITIONS else ""  # rows are numbers
-        line = f"x{n} = {READ[operand.where].format(row=f'r{n}')}{truth}"
+        line = f"x{n} = {READ[operand.where].format(row=f'r{outs + n}')}{truth}"
         (early if operand.where == "left" else late).append(line)
-    right = [f"r{n}" for n, (_, operand) in enumerate(expect.known) if operand.where == "right"]
     roots = [*expect.values, *expect.errors, *expect.doubts]
     for t, node in enumerate(ordered(roots, frozenset(names))):
         names[id(node)] = f"t{t}"
         late.append(f"t{t} = {_code(node, names)}")
-    late += [f"S[o{n}, i, j] = {text_of(v, names)}" for n, v in enumerate(expect.values)]
+    late += [f"results{n % RESULTS}(S, r{n} + p + j, {text_of(v, names)})" for n, v in enumerate(expect.values)]
     late += _judged(expect, names) if expect.errors else []
-    worst = [f"w{n}" for n in range(len(expect.errors))]
-    body = f"""
-@njit(**OPTIONS)
-def {name}(S, F, W, L, R, ii, jj, ni, nj, index, coef, lo, hi):
-{lines_of([f"{w} = 0" for w in worst], 4)}
+    slots = tuple(outs + n for n, (_, operand) in enumerate(expect.known) if operand.where == "own")
+    source = _source(wheres, 0, early, late, expect.errors)
+    return Kind(f"expect_{number}", source, tuple(range(outs)), slots, error)
+
+
+def _source(
+    wheres: Sequence[str], terms: int, early: Sequence[str], late: Sequence[str], errors: Sequence[Scalar] = ()
+) -> str:
+    """The module of a kind whose entries have rows of S, L or R, and what happens to a left example, and to a pair."""
+    return module(f"""\
+{lines_of([f"w{n} = 0" for n in range(len(errors))], 4)}
     for k in range(lo, hi):
-{_columns(rows, right)}
+        row = behind(index, k * {len(wheres)})
+        c = behind(coef, k * {terms})
+{lines_of([f"r{n} = {PLACE[w].format(n=n)}" for n, w in enumerate(wheres)], 8)}
         for i in range(ni):
+            p = i * cols
 {lines_of(early, 12)}
             for j in range(nj):
 {lines_of(late, 16)}
-{lines_of([_worst(f"W[{first_error + n}]", f"w{n}", error) for n, error in enumerate(expect.errors)], 4)}
+{lines_of([line for n, error in enumerate(errors) for line in worst(f"W[{n}]", f"w{n}", error)], 4)}""")
+
+
+def module(body: str, options: str = "") -> str:
+    """The source of a kind: of the examples from ii and jj on ni and nj, in a tile with so many columns."""
+    return f"""{HEAD}
+KIND = types.int64(NUMBERS, INDICES, *(NUMBERS,) * 3, INDICES, NUMBERS, INDICES, NUMBERS, *(types.int64,) * 2)
+
+
+@cfunc(KIND, {options}**OPTIONS)
+def function(S, F, W, L, R, A, T, index, coef, lo, hi):
+    ii = A[0]
+    jj = A[1]
+    ni = A[2]
+    nj = A[3]
+    cols = A[5]
+    area = A[4] * cols
+    lefts = A[6]
+    rights = A[7]
+{body}
+    return 0
 """
-    slots = tuple(len(outs) + n for n, (_, operand) in enumerate(expect.known) if operand.where == "own")
-    return Kind(name, body, tuple(range(len(outs))), slots)
+
+
+def worst(place: str, bits: str, error: Scalar) -> list[str]:
+    """Keep the largest error, of what was seen of it: absolute values where it is a number times these."""
+    scale = error if isinstance(error, float) else 1.0
+    return [f"e = {scale!r} * special.number({bits})", f"{place} = e if e > {place} else {place}"]
 
 
 def series_kind() -> Kind:
     """Hermite series (`series`)"""
-    return Kind("series", SOURCE, (0,), (1,))
+    return Kind("series", module(BODY, 'fastmath={"contract"}, '), (0,), (1,))
 
 
 def _judged(expect: Expect, names: dict[int, str]) -> list[str]:
@@ -150,20 +193,9 @@ def _judged(expect: Expect, names: dict[int, str]) -> list[str]:
         relative = isinstance(error, float)
         size = f"abs({v})" if relative else text_of(error, names)
         conditions.append(f"({v} != {v})" if relative else f"(not ({size} <= {SETTLED} * abs({v})))")
-        found.append(f"w{n} = max(w{n}, special.bits(0.0 if doubt else {size}))")
-    return [f"doubt = {' | '.join(conditions)}", *found, "F[i, j] += 1 if doubt else 0"]
-
-
-def _worst(place: str, bits: str, error: Scalar) -> str:
-    """Keep the largest error, of what was seen of it: absolute values where it is a number times these."""
-    scale = error if isinstance(error, float) else 1.0
-    return f"{place} = max({place}, {scale!r} * special.number({bits}))"
-
-
-def _columns(names: Sequence[str], right: Sequence[str]) -> str:
-    """The index columns of an entry, and the rows of right examples among them as far as the tile goes."""
-    lines = [f"{name} = index[k, {n}]" for n, name in enumerate(names)]
-    return lines_of([*lines, *(f"right_{r} = R[{r}, jj : jj + nj]" for r in right)], 8)
+        found += [f"b{n} = special.bits(0.0 if doubt else {size})", f"w{n} = b{n} if b{n} > w{n} else w{n}"]
+    counted = f"results{RESULTS - 1}(F, p + j, F[p + j] + (1 if doubt else 0))"
+    return [f"doubt = {' | '.join(conditions)}", *found, counted]
 
 
 def lines_of(lines: Sequence[str], indent: int) -> str:

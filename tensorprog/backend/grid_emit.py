@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from tensorprog.backend.emit import TEMPLATES, lines_of, text_of
+from tensorprog.backend.emit import TEMPLATES, lines_of, text_of, worst
 from tensorprog.backend.formula import is_nonnegative, ordered
-from tensorprog.backend.grid_loops import HEAD
+from tensorprog.backend.grid_loops import FAMILY
 from tensorprog.backend.judged import SETTLED
 from tensorprog.backend.trace import Scalar, Traced
 
@@ -38,7 +38,7 @@ def source(f: Formulas) -> str:
     n, slots = len(f.outs), len(f.slots)
     names = [*(f"o{t}" for t in range(n)), *(f"x{t}" for t in range(slots)), "l", "r", "ln", "rn", "w"]
     known = range(len(f.values))
-    return f"""{HEAD}
+    return f"""{FAMILY}
 
 @cfunc(FORMULA, **OPTIONS)
 def function(S, L, R, W, at, m, hole):
@@ -47,7 +47,7 @@ def function(S, L, R, W, at, m, hole):
     for q in range(m):
 {lines_of(_entry(f), 8)}
 {lines_of([f"if u{t} > INFINITE:{chr(10)}        return 1" for t in known], 4)}
-{lines_of([line for t, error in enumerate(f.errors) for line in _kept(t, error)], 4)}
+{lines_of([line for t, error in enumerate(f.errors) for line in worst(f"W[w + {t}]", f"u{t}", error)], 4)}
     return 0
 """
 
@@ -91,12 +91,6 @@ def _judged(f: Formulas, names: Mapping[int, str]) -> list[str]:
         found += [f"value{t} = hole if doubt else {v}", f"b{t} = special.bits({size})"]
         found.append(f"u{t} = b{t} if b{t} > u{t} else u{t}")
     return [f"doubt = {' | '.join(conditions)}", *found]
-
-
-def _kept(t: int, error: Scalar) -> list[str]:
-    """The worst error of a value."""
-    scale = error if isinstance(error, float) else 1.0
-    return [f"e{t} = {scale!r} * special.number(u{t})", f"W[w + {t}] = e{t} if e{t} > W[w + {t}] else W[w + {t}]"]
 
 
 def _template(node: Traced) -> str:

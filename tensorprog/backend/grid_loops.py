@@ -19,7 +19,8 @@ more.  `run` stops behind expectations that left entries in doubt, and is called
 
 from __future__ import annotations
 
-from tensorprog.backend.access import LANES, RESULTS
+from tensorprog.backend.access import LANES
+from tensorprog.backend.emit import HEAD
 
 FEW = 4
 """Terms of a sum that are added in one go."""
@@ -35,16 +36,7 @@ CHUNK = 512
 KEYS, PLACES, SCRATCH = 5, 5 + COLUMNS, 10 + 2 * COLUMNS
 """Where A has the columns of keys and what formulas are told, and its size."""
 
-HEAD = f'''"""Generated from the equations of a limit over rows and columns."""
-
-import math
-
-from numba import cfunc, types
-
-from tensorprog.backend import special
-from tensorprog.backend.access import INDICES, NUMBERS, behind, called, given, results, spread
-
-OPTIONS = {{"error_model": "numpy", "cache": True}}
+FAMILY = f"""{HEAD}
 STEP = types.int64(*(NUMBERS,) * 5, INDICES, types.int64, INDICES, INDICES, *(INDICES, NUMBERS) * 2, INDICES)
 RUNNER = types.int64(*STEP.args, INDICES, types.int64, *(INDICES, types.int64) * 2, *(INDICES,) * 4)
 FETCH = types.int64(NUMBERS, types.int64, INDICES, INDICES, types.int64, NUMBERS)
@@ -53,8 +45,7 @@ CHUNK, LANES = {CHUNK}, {LANES}
 FEW, COLUMNS, RUN, SIDES, WORDS = {FEW}, {COLUMNS}, {RUN}, {SIDES}, {WORDS}
 KEYS, PLACES = {KEYS}, {PLACES}
 INFINITE = 0x7FF0000000000000  # the bits of infinity; those of what is no number are larger
-{chr(10).join(f"results{n} = results[{n}]" for n in range(RESULTS))}
-'''
+"""
 
 ARGUMENTS = "S, T, L, R, W, D, P, K, B, X1, C1, X2, C2, A"
 NAMED = """\
@@ -247,10 +238,10 @@ def step(name: str) -> str:
         second = _terms(16, "B[1]", "y[{t}] * P", "T", "S[r + q] = {}")
         third = _terms(16, "B[1]", "y[{t}] * P", "T", "S[r + q] += {}")
         body = body.format(first=first, second=second, third=third)
-    return f"{HEAD}\n\n@cfunc(STEP, **OPTIONS)\ndef function({ARGUMENTS}):\n{NAMED}{body}    return doubts\n"
+    return f"{FAMILY}\n\n@cfunc(STEP, **OPTIONS)\ndef function({ARGUMENTS}):\n{NAMED}{body}    return doubts\n"
 
 
-RUNNING = f"""{HEAD}
+RUNNING = f"""{FAMILY}
 
 @cfunc(RUNNER, **OPTIONS)
 def function({ARGUMENTS}, steps, count, M, rows, N, columns, U, P1, P2, state):
@@ -290,7 +281,7 @@ def function({ARGUMENTS}, steps, count, M, rows, N, columns, U, P1, P2, state):
 """
 """The source of what runs all steps for every pair of components, from `state` on, where it leaves how far it came."""
 
-FETCHING = f"""{HEAD}
+FETCHING = f"""{FAMILY}
 
 @cfunc(FETCH, **OPTIONS)
 def function(M, width, at, last, n, A):

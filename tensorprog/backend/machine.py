@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorprog.backend.build import is_built, load
+from tensorprog.backend.build import address, called, is_built, pointer
 from tensorprog.backend.combine import Combination, combined
-from tensorprog.backend.driver import module
+from tensorprog.backend.driver import OUT, RUN, STEP, TILE, TURN, WRITE
 from tensorprog.backend.emit import Kind, combination_kind, expect_kind, series_kind
 from tensorprog.backend.lower import Given, Lowered, SeedOf, lower
 from tensorprog.backend.places import Access, places
@@ -49,13 +50,14 @@ class Part:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Machine:
-    """A compiled tape; `shown` are the places [rows, cols] of each of its kernels, `inner` of products of data."""
+    """A compiled tape: entries (index, coef) of every kind, steps (kind, from, to); `shown` are the places [rows, cols]
+    of each of its kernels, `inner` of products of data."""
 
     lowered: Lowered
-    source: str
-    arrays: tuple[Any, ...]
+    kinds: tuple[Kind, ...]
+    entries: tuple[tuple[Ints, Floats], ...]
     steps: Ints
     expectations: tuple[Expectation, ...]
     shown: tuple[Ints, ...]
@@ -65,7 +67,7 @@ class Machine:
     @property
     def is_built(self) -> bool:
         """Whether its machine code is on disk; making it takes seconds."""
-        return is_built(self.source)
+        return all(map(is_built, (RUN, *(k.source for k in self.kinds))))
 
     @property
     def is_smooth(self) -> bool:
@@ -103,14 +105,32 @@ class Machine:
         height, width = part.doubt.shape
         cols = min(MOST_COLS, width)
         high = int(max(1, min(16, height, CACHE // (8 * self.places * cols))))
-        slots, doubts = np.zeros((self.places, high, cols)), np.zeros((high, cols), dtype=np.int64)
+        slots, doubts, line = np.zeros((self.places, high, cols)), np.zeros((high, cols), np.int64), np.zeros((2, cols))
         worst: Floats = np.zeros(len(self.expectations))
-        where = part.rows.start, part.rows.stop, part.cols.start, part.cols.stop, part.mirrored
-        shown = [x for k, at in zip(kernels, self.shown, strict=True) for x in (k, at)]
-        doubt = load(self.source).run(
-            slots, doubts, worst, *rows, self.steps, self.inner, part.given, part.doubt, *where, *shown, *self.arrays
-        )
+        tile = np.zeros(TILE, np.int64)
+        tile[4:] = high, cols, rows[0].shape[1], rows[1].shape[1], part.mirrored
+        outs = _outs(kernels, self.shown)
+        arrays = map(pointer, (slots, doubts, worst, *rows, tile, line, self._loaded))
+        given = pointer(self.inner), len(self.inner), pointer(part.given), pointer(part.doubt)
+        where = part.rows.start, part.rows.stop, part.cols.start, part.cols.stop
+        doubt = called(RUN, 19)(*arrays, len(self._loaded), *given, pointer(outs), len(outs), *where)
         return doubt, worst
+
+    @cached_property
+    def _loaded(self) -> Ints:
+        """The steps as the machine code reads them."""
+        functions = [(address(k.source), *map(pointer, e)) for k, e in zip(self.kinds, self.entries, strict=True)]
+        steps = [(*functions[k], lo, hi, self.kinds[k].error) for k, lo, hi in self.steps.tolist()]
+        return np.array(steps, dtype=np.int64).reshape(-1, STEP)
+
+
+def _outs(kernels: Sequence[Floats], shown: Sequence[Ints]) -> Ints:
+    """Where the machine code writes kernels."""
+    outs = []
+    for kernel, at in zip(kernels, shown, strict=True):
+        functions = (address(source[kernel.dtype]) for source in (WRITE, TURN))
+        outs.append((*functions, pointer(kernel), pointer(at), *at.shape, kernel.shape[1]))
+    return np.array(outs, dtype=np.int64).reshape(-1, OUT)
 
 
 def compiled(tape: Tape, keys: Sequence[Key]) -> Machine:
@@ -149,11 +169,9 @@ def _machine(lowered: Lowered, shown: tuple[Ints, ...]) -> Machine:
     given = np.array([g.out for g in lowered.given], dtype=np.int64)
     accesses = [_access(kinds[kind], tables[kind][0][lo:hi]) for kind, lo, hi in steps.tolist()]
     place, count = places(accesses, given, np.concatenate([at.ravel() for at in shown]), lowered.size)
-    moved = ((_at(kind, index, place), coef) for kind, (index, coef) in zip(kinds, tables, strict=True))
-    arrays = tuple(x for table in moved for x in table)
-    shown = tuple(place[at] for at in shown)
-    source = module(kinds, len(shown))
-    return Machine(lowered, source, arrays, steps, tuple(expectations), shown, place[given], count)
+    moved = tuple((_at(kind, index, place), coef) for kind, (index, coef) in zip(kinds, tables, strict=True))
+    shown = tuple(np.ascontiguousarray(place[at]) for at in shown)
+    return Machine(lowered, tuple(kinds), moved, steps, tuple(expectations), shown, place[given], count)
 
 
 def _access(kind: Kind, index: Ints) -> Access:

@@ -130,59 +130,69 @@ def _power(n: int) -> list[str]:
 
 def _horner(unrolled: int) -> list[str]:
     """Lines that take `unrolled` coefficients, from order t + unrolled - 1 down to t, into the sums."""
-    lines = [f"f{n} = L[a + (t + {n}) * p, ii + i]" for n in range(unrolled)]
-    lines += ["for j in range(nj):", "    r, y = rho[j], total[j]"]
-    lines += [f"    y = y * r + f{n} * R[b + (t + {n}) * q, jj + j]" for n in reversed(range(unrolled))]
-    return [*lines, "    total[j] = y"]
+    lines = [f"f{n} = L[a + (t + {n}) * p + i]" for n in range(unrolled)]
+    lines += ["for j in range(nj):", "    r = given(rho, j)", "    y = total[j]"]
+    lines += [f"    y = y * r + f{n} * given(R, b + (t + {n}) * q + j)" for n in reversed(range(unrolled))]
+    return [*lines, "    results0(total, j, y)"]
 
 
 def _indented(lines: list[str], indent: int) -> str:
     return "\n".join(" " * indent + line for line in lines)
 
 
-SOURCE = f"""
-@njit(fastmath={{"contract"}}, **OPTIONS)
-def series(S, F, W, L, R, ii, jj, ni, nj, index, coef, lo, hi):
-    rho, total = np.empty(nj), np.empty(nj)
+BODY = f"""\
+    rho = T
+    total = behind(T, cols)
     for k in range(lo, hi):
-        o, c, a, b, p, q, w = index[k, 0], index[k, 1], index[k, 2], index[k, 3], index[k, 4], index[k, 5], index[k, 6]
-        floor = coef[k, 0]
-        n, m = a + {ORDER + 1} * p, b + {ORDER + 1} * q
-        long, worst = 0.0, 0
+        row = behind(index, k * 7)
+        o = row[0] * area
+        c = row[1] * area
+        p = row[4] * lefts
+        q = row[5] * rights
+        a = row[2] * lefts + ii
+        b = row[3] * rights + jj
+        floor = coef[k]
+        n = a + {ORDER + 1} * p
+        m = b + {ORDER + 1} * q
+        widest = 0.0
+        worst = 0
         for j in range(nj):
-            long = max(long, R[m + 5 * q, jj + j])
+            widest = max(widest, R[m + 5 * q + j])
         for i in range(ni):
-            x, mean = L[n, ii + i], L[n + p, ii + i]
-            norm, rest, error = L[n + 2 * p, ii + i], L[n + 3 * p, ii + i], L[n + 4 * p, ii + i]
+            x = L[n + i]
+            mean = L[n + p + i]
+            norm = L[n + 2 * p + i]
+            rest = L[n + 3 * p + i]
+            error = L[n + 4 * p + i]
             most = 0
             for j in range(nj):
-                r = (S[c, i, j] - mean * R[m + q, jj + j]) * x * R[m, jj + j]
+                r = (S[c + i * cols + j] - mean * R[m + q + j]) * x * R[m + j]
                 r = max(min(r, 1.0), -1.0)
                 rho[j] = r
                 total[j] = 0.0
-                most = max(most, special.bits(abs(r)))
-            order = _order(max(long, L[n + 5 * p, ii + i]), special.number(most))
+                size = special.bits(abs(r))
+                most = size if size > most else most
+            order = 1  # terms beyond it are below 1e-17 of the norms, as |rho|^order is, or the coefficients are
+            large = special.number(most)
+            if not large < 1e-300:
+                long = max(widest, L[n + 5 * p + i])
+                order = int(min(long, {ORDER + 1}.0 if large > 0.999 else 1.0 + 39.2 / -math.log(large)))
             for t in range(order - {UNROLLED}, -1, -{UNROLLED}):
 {_indented(_horner(UNROLLED), 16)}
             for t in range(order % {UNROLLED} - 1, -1, -1):
 {_indented(_horner(1), 16)}
             for j in range(nj):
                 r = abs(rho[j])
-                {"; ".join(_power(ORDER + 1))}
-                cross = norm * R[m + 2 * q, jj + j]
-                e = y * rest * R[m + 3 * q, jj + j] + 3.6e-15 * cross
-                e += error * R[m + 2 * q, jj + j] + norm * R[m + 4 * q, jj + j]
+{_indented(_power(ORDER + 1), 16)}
+                cross = norm * R[m + 2 * q + j]
+                e = y * rest * R[m + 3 * q + j] + 3.6e-15 * cross
+                e += error * R[m + 2 * q + j] + norm * R[m + 4 * q + j]
                 good = e <= max({ACCEPT} * abs(total[j]), floor * cross)
-                worst = max(worst, special.bits(e if good else 0.0))
-                S[o, i, j] = total[j]
-                F[i, j] += 0 if good else 1
-        W[w] = max(W[w], special.number(worst))
-
-
-@njit(**OPTIONS)
-def _order(long, rho):
-    # terms beyond it are below 1e-17 of the norms, since |rho|^order is, or the coefficients are
-    if rho < 1e-300:
-        return 1
-    return int(min(long, {ORDER + 1} if rho > 0.999 else 1 + 39.2 / -math.log(rho)))
+                size = special.bits(e if good else 0.0)
+                worst = size if size > worst else worst
+                S[o + i * cols + j] = total[j]
+                F[i * cols + j] += 0 if good else 1
+        e = special.number(worst)
+        W[row[6]] = e if e > W[row[6]] else W[row[6]]
 """
+"""The body of the function of all series (see `emit`)."""
