@@ -37,8 +37,9 @@ class Known:
         return [i.var.name for i in self.program.instrs]
 
     def of(self, group: Group) -> dict[str, Floats]:
-        """Their values."""
-        return _run(self.program, group, {}, self.names)
+        """Their values; those of inputs are the data itself."""
+        inputs = {name: group.batch[source] for name, source in self._sources.items()}
+        return inputs | _run(self.program, group, {}, [name for name in self.names if name not in inputs])
 
     def pushed(self, group: Group, direction: Families) -> dict[str, Floats]:
         """Their derivatives along a direction of the inputs.  Raises TensorProgError where there is none."""
