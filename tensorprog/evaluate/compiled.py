@@ -7,7 +7,7 @@ computations would miss by its square root.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from tensorprog.backend.lower import SeedOf
 from tensorprog.backend.machine import Machine, Part
-from tensorprog.evaluate.pairs import Floats, Ints, Pairs, judge, settle
+from tensorprog.evaluate.pairs import Floats, Ints, Pairs, Settled, judge, settle, settled
 from tensorprog.evaluate.tiles import Tile, on_tiles, tiles
 from tensorprog.tape.gram import Gram, equal_pairs, fingerprints, gram_of, numbered
 
@@ -34,6 +34,7 @@ class Compiled:
         grams = self._grams(mirrored, all(k.dtype == np.float32 for k in kernels))
         left, right = (run.examples[0] for run in self.pairs.selves)
         none = np.zeros(0, dtype=np.int64)
+        equal: list[Settled] = []
 
         def work(tile: Tile, room: Floats) -> tuple[tuple[Ints, Ints], Floats]:
             with np.errstate(all="ignore"):  # of the thread
@@ -45,12 +46,13 @@ class Compiled:
 
         numbers = max(1, len(grams))
         cut = tiles(left, right, mirrored, numbers, self.pairs.memory)
-        found = on_tiles(work, cut, (numbers, "float64"), progress)
+        found = on_tiles(work, cut, (numbers, "float64"), progress, lambda: equal.extend(self._equal(mirrored)))
         for _, worst in found:
             judge(self.pairs.errors, self.machine.expectations, worst)
-        doubtful = [(none, none) if self.machine.is_smooth else self._equal(mirrored), *(pairs for pairs, _ in found)]
-        i, j = (np.concatenate(x) for x in zip(*doubtful, strict=True))
+        i, j = (np.concatenate(x) for x in zip(*(pairs for pairs, _ in found), strict=True))
         settle(self.pairs, kernels, i, j, mirrored)
+        for part in equal:
+            part.place(kernels, mirrored)
 
     def _grams(self, mirrored: bool, coarse: bool) -> list[Gram | Floats]:
         """The inner products of the data, or numbers of the pairs, one for each slot that is given."""
@@ -65,8 +67,15 @@ class Compiled:
             found.append(gram_of(x, y, coarse))
         return found
 
-    def _equal(self, mirrored: bool) -> tuple[Ints, Ints]:
-        """The pairs of equal examples; of two orders of a pair the first one, where mirrored."""
+    def _equal(self, mirrored: bool) -> Iterable[Settled]:
+        """The pairs of equal examples, where these are special."""
+        if self.machine.is_smooth:
+            return ()
+        with np.errstate(all="ignore"):  # of the thread
+            return list(settled(self.pairs, *self._equal_pairs(mirrored), mirrored))
+
+    def _equal_pairs(self, mirrored: bool) -> tuple[Ints, Ints]:
+        """Of two orders of a pair the first one, where mirrored."""
         left, right = self.pairs.data
         sides = (_flat({name: left[name] for name in right}), _flat(left if mirrored else right))
         own = _prints(sides[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, final
@@ -208,8 +208,23 @@ class Interpreted:
         return run.values
 
 
-def settle(pairs: Pairs, kernels: Sequence[Floats], i: Ints, j: Ints, mirrored: bool) -> None:
-    """Write pairs in doubt, by arrays; as many at a time as there are pairs in a block of theirs."""
+@final
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Pairs (i[p], j[p]) and their kernels, values[kernel] [rows, cols, P]."""
+
+    i: Ints
+    j: Ints
+    values: tuple[Floats, ...]
+
+    def place(self, kernels: Sequence[Floats], mirrored: bool) -> None:
+        """Write them, and their mirror images."""
+        for kernel, values in zip(kernels, self.values, strict=True):
+            _place(kernel, values, self.i, self.j, mirrored)
+
+
+def settled(pairs: Pairs, i: Ints, j: Ints, mirrored: bool) -> Iterator[Settled]:
+    """Pairs in doubt, by arrays; as many at a time as there are pairs in a block of theirs."""
     if not len(i):
         return
     arrays = Interpreted(pairs)
@@ -220,9 +235,15 @@ def settle(pairs: Pairs, kernels: Sequence[Floats], i: Ints, j: Ints, mirrored: 
     for start in range(0, len(i), step):
         rows, cols = i[start : start + step], j[start : start + step]
         found = arrays.paired(np.concatenate([rows, context[0]]), np.concatenate([cols, context[1]]))
-        for kernel, key in zip(kernels, pairs.keys, strict=True):
-            values = arrays.shown(found.get(key), key, (len(rows) + len(context[0]),))[..., : len(rows)]
-            _place(kernel, values, rows, cols, mirrored)
+        count = len(rows) + len(context[0])
+        shown = (arrays.shown(found.get(key), key, (count,))[..., : len(rows)] for key in pairs.keys)
+        yield Settled(rows, cols, tuple(shown))
+
+
+def settle(pairs: Pairs, kernels: Sequence[Floats], i: Ints, j: Ints, mirrored: bool) -> None:
+    """Write pairs in doubt, by arrays."""
+    for part in settled(pairs, i, j, mirrored):
+        part.place(kernels, mirrored)
 
 
 def _place(kernel: Floats, values: Floats, i: Ints, j: Ints, mirrored: bool) -> None:

@@ -44,27 +44,37 @@ def _work(tile: Tile, mirrored: bool) -> int:
     return pairs if mirrored and i == j else 2 * pairs
 
 
-def on_tiles(
-    work: Callable[[Tile, NDArray[Any]], T], tiles: list[Tile], room: tuple[int, str], progress: Callable[[float], None]
+def on_tiles(  # noqa: PLR0913
+    work: Callable[[Tile, NDArray[Any]], T],
+    tiles: list[Tile],
+    room: tuple[int, str],
+    progress: Callable[[float], None],
+    beside: Callable[[], object] | None = None,
 ) -> list[T]:
-    """work(tile, memory) for all tiles; the memory is [numbers of a pair, rows, columns]: `room` of them, of a type."""
+    """work(tile, memory) for all tiles; the memory is [numbers of a pair, rows, columns]: `room` of them, of a type.
+
+    What is done `beside` is begun first, by one of the threads.
+    """
     largest = max((i.stop - i.start) * (j.stop - j.start) for i, j in tiles)
     spare: list[NDArray[Any]] = []
-    done: list[Tile] = []
+    found: list[tuple[int, T]] = []
 
-    def one(tile: Tile) -> T:
+    def one(k: int) -> None:
+        if k < 0:
+            assert beside is not None
+            beside()
+            return
         try:
             memory = spare.pop()
         except IndexError:
             memory = np.empty(room[0] * largest, room[1])
-        shape = room[0], *(side.stop - side.start for side in tile)
-        found = work(tile, memory[: np.prod(shape)].reshape(shape))
+        shape = room[0], *(side.stop - side.start for side in tiles[k])
+        found.append((k, work(tiles[k], memory[: np.prod(shape)].reshape(shape))))
         spare.append(memory)
-        done.append(tile)
-        progress(len(done) / len(tiles))
-        return found
+        progress(len(found) / len(tiles))
 
-    return parallel(one, tiles)
+    parallel(one, range(0 if beside is None else -1, len(tiles)))
+    return [result for _, result in sorted(found, key=lambda x: x[0])]
 
 
 def scaled(vectors: Floats, factors: Floats, dtype: str = "float64") -> NDArray[Any]:
