@@ -117,7 +117,8 @@ def _turns(problem: Problem, effort: Effort) -> bool:
 def _batches(problem: Problem, samples: int, left: range) -> list[range]:
     """The next replicates, those that are computed together, for every thread."""
     shared = 1 if samples * len(left) <= FEW else workers()
-    size = min(problem.together(samples), -(-len(left) // shared))
+    rounds = -(-len(left) // (shared * problem.together(samples)))
+    size = -(-len(left) // (shared * rounds))  # all rounds alike: none ends with one thread at work
     alone = size == 1 and not left.start  # the first one tells what fails
     threads = 1 if alone else min(workers(), problem.abreast(samples))
     return [left[k : k + size] for k in range(0, len(left), size)][:threads]

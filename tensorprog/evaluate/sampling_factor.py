@@ -29,6 +29,10 @@ Bools = NDArray[np.bool_]
 TOLERANCE = 1e-12
 """A residual variance below this part of the variance counts as zero."""
 
+TIE = 1e-9
+"""By so much of its variance does a row count less than the one before when the next pivot is chosen: the same seed
+gives the same draws, however the covariances are rounded."""
+
 ROOM, CAPACITY = 256, 1 << 24
 """Rows for which a growing array has room at once, and the most numbers; what is not written takes no memory."""
 
@@ -123,7 +127,7 @@ class Factor:
         Returns the rows, [b, M], and which of them became pivots, in this order.
         """
         known = solve_triangular(self.triangle, cross.T, lower=True).T if self.rank else cross
-        scale = np.sqrt(np.maximum(np.diag(own), 0.0))
+        scale = np.sqrt(np.maximum(np.diag(own), 0.0)) * (1 + TIE * np.arange(len(own)))
         unit = np.where(scale > 0, 1 / np.where(scale > 0, scale, 1.0), 0.0)
         fresh, pivots = pivoted_cholesky((own - known @ known.T) * unit[:, None] * unit)
         fresh *= scale[:, None]

@@ -369,6 +369,17 @@ def test_turned_backwards_the_last_row_of_each_family_depends_on_one_innovation(
         np.testing.assert_allclose(np.tril(turned[:, first::2], -1), 0, atol=1e-12)
 
 
+def test_draws_do_not_depend_on_rounding() -> None:
+    """Equal variances leave the order of the pivots open; the same innovations must go to the same rows."""
+    rounded = RNG.uniform(-1e-15, 1e-15, (2, 6, 6))
+    own = (0.3 + 0.7 * np.eye(6)) * (1 + rounded + rounded.swapaxes(1, 2))
+    one, two = (
+        Factor(32).extend(c, np.zeros((6, 0)), Innovations(32, 6, np.random.SeedSequence(0)).draw) for c in own
+    )
+    assert one[1].tolist() == two[1].tolist() == list(range(6))
+    np.testing.assert_allclose(one[0], two[0], atol=1e-12)
+
+
 def test_pivoted_cholesky_of_a_singular_matrix() -> None:
     root = np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0], [0.0, 0.0]])
     factor, pivots = pivoted_cholesky(root @ root.T)

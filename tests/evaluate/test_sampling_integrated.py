@@ -145,7 +145,7 @@ def test_directions_that_were_found_lower_the_error() -> None:
     assert (np.abs(plain.nngp - turned.nngp) < 5.5 * np.hypot(plain.nngp_se, turned.nngp_se)).all()
 
 
-@pytest.mark.parametrize(("tier", "dim"), [("auto", 4 * 16), ("sampling", 5)])
+@pytest.mark.parametrize(("tier", "dim"), [("auto", 4 * 16), ("sampling", 4 * 16), ("sampling", 5)])
 def test_replicates_computed_as_one_are_those_computed_alone(
     tier: str, dim: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
