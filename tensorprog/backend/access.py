@@ -21,6 +21,8 @@ RESULTS = 8
 """Places that a loop writes to."""
 LANES = 8
 """Numbers of a vector."""
+LINE = 64
+"""Bytes of a row of a square that is turned: a line of the cache."""
 Pointer: Any = types.CPointer
 NUMBERS, INDICES, BYTES = (Pointer(t) for t in (types.float64, types.int64, types.uint8))
 
@@ -81,6 +83,37 @@ def _called(typing_context: Any, address: Any, arguments: Any) -> Any:
     return types.int64(address, arguments), codegen
 
 
+def _turn(typing_context: Any, matrix: Any, width: Any, i: Any, j: Any) -> Any:
+    align = matrix.dtype.bitwidth // 8
+    lanes = LINE // align
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = ir.VectorType(context.get_value_type(matrix.dtype), lanes).as_pointer()
+        start, width, i, j = args
+
+        def place(row: Any, column: Any, k: int) -> Any:
+            first = builder.mul(builder.add(row, ir.Constant(row.type, k)), width)
+            return builder.bitcast(builder.gep(start, [builder.add(first, column)]), vector)
+
+        rows = [builder.load(place(i, j, k), align=align) for k in range(lanes)]
+        for k, row in enumerate(_turned(builder, rows)):
+            builder.store(row, place(j, i, k), align=align)
+        return context.get_dummy_value()
+
+    return types.void(matrix, *[types.intp] * 3), codegen
+
+
+def _turned(builder: Any, rows: list[Any]) -> list[Any]:
+    """The columns of a square."""
+    lanes = len(rows)
+    halves = [[n // 2 + start + n % 2 * lanes for n in range(lanes)] for start in (0, lanes // 2)]
+    masks = [ir.Constant(ir.VectorType(ir.IntType(32), lanes), half) for half in halves]
+    for _ in range(lanes.bit_length() - 1):
+        couples = zip(rows[: lanes // 2], rows[lanes // 2 :], strict=True)
+        rows = [builder.shuffle_vector(a, b, mask) for a, b in couples for mask in masks]
+    return rows
+
+
 def _at(kind: Any) -> Any:
     def pointer(typing_context: Any, address: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -103,3 +136,5 @@ results: tuple[Any, ...] = tuple(map(_result, range(RESULTS)))
 """Set the number at a place, each another."""
 called: Any = intrinsic(_called)
 """The number that the function at an address returns for a tuple of arguments."""
+turn: Any = intrinsic(_turn)
+"""Sets matrix[j + l, i + k] to matrix[i + k, j + l] in rows of some width, for as many k and l as fit into a line."""

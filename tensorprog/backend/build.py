@@ -18,7 +18,7 @@ from typing import Any
 import numba
 from numpy.typing import NDArray
 
-from tensorprog.backend import access, mirror, special
+from tensorprog.backend import access, special
 from tensorprog.files import cache_folder
 
 _built: set[str] = set()
@@ -81,7 +81,7 @@ def _loaded(name: str, source: str) -> ModuleType:
 @cache
 def _digest(source: str) -> str:
     """Of everything that the machine code depends on and numba does not see: the functions that are inlined."""
-    parts = (source, *(Path(str(m.__file__)).read_text() for m in (special, access, mirror)), numba.__version__)
+    parts = (source, *(Path(str(m.__file__)).read_text() for m in (special, access)), numba.__version__)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 

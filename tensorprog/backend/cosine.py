@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.backend.build import is_built, load
+from tensorprog.backend.mirror import mirror
 
 Floats = NDArray[np.float64]
 DEGREE = 6
@@ -42,6 +43,11 @@ class Part:
     mirrored: bool
     cosines: NDArray[Any]
 
+    def turned_over(self, kernels: tuple[NDArray[Any], ...]) -> None:
+        """The mirror images of what was computed."""
+        for kernel in kernels if self.mirrored else ():
+            mirror(kernel, self.rows.start, self.rows.stop, self.cols.start, self.cols.stop)
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,7 @@ class Table:
         """kernels[f][i, j] = scale[0][f, i] * scale[1][f, j] * f(cosine) for the pairs of a part."""
         where = part.rows.start, part.cols.start, part.mirrored
         load(SOURCE).write(self.coefficients, part.cosines, *scale, kernels, *where)
+        part.turned_over(kernels)
 
 
 def is_ready() -> bool:
@@ -91,8 +98,6 @@ import math
 import numpy as np
 from numba import njit
 
-from tensorprog.backend.mirror import mirror
-
 OPTIONS = {{"error_model": "numpy", "nogil": True, "cache": True}}
 
 
@@ -117,7 +122,4 @@ def write(coefficients, cosines, left, right, outs, start, first, mirrored):
                 y = table[k + {DEGREE}]
 {_HORNER}
                 row[j] = y * scale * weights[j]
-    if mirrored:
-        for f in range(len(outs)):
-            mirror(outs[f], start, start + len(cosines), first, first + cols)
 '''

@@ -16,9 +16,7 @@ The result is the number of tiles with pairs in doubt.
 
 from __future__ import annotations
 
-import numpy as np
-
-from tensorprog.backend.emit import HEAD
+from tensorprog.backend.emit import HEAD, POINTERS
 
 STEP, OUT, TILE = 6, 7, 9
 """How many numbers say what a step, a kernel and a tile are."""
@@ -53,23 +51,8 @@ def function(S, A, address, at, rows, cols, length):
 """
 
 
-def _turn(pointer: str) -> str:
-    return f"""{HEAD}
-from numba import carray
-
-from tensorprog.backend.mirror import mirror
-
-
-@cfunc(types.int64(*[types.int64] * 6), **OPTIONS)
-def function(address, length, first, last, start, end):
-    mirror(carray({pointer}(address), (length, length)), first, last, start, end)
-    return 0
-"""
-
-
-POINTERS = {np.dtype(np.float32): "singles", np.dtype(np.float64): "numbers"}
-WRITE, TURN = ({dtype: source(p) for dtype, p in POINTERS.items()} for source in (_write, _turn))
-"""The sources of what writes a tile to a kernel of some type, and of what turns its rows over."""
+WRITE = {dtype: _write(pointer) for dtype, pointer in POINTERS.items()}
+"""The source of what writes a tile to a kernel, by its type."""
 
 RUN = f"""{HEAD}
 RUN = types.int64(NUMBERS, INDICES, NUMBERS, NUMBERS, NUMBERS, INDICES, NUMBERS, INDICES, types.int64,

@@ -17,7 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
+
+import numpy as np
 
 from tensorprog.backend.access import RESULTS
 from tensorprog.backend.combine import Form
@@ -74,11 +76,13 @@ from numba import cfunc, types
 
 from tensorprog.backend import special
 from tensorprog.backend.access import BYTES, INDICES, NUMBERS, behind, called, given, results, spread
-from tensorprog.backend.access import indices, numbers, singles
+from tensorprog.backend.access import indices, numbers, singles, turn
 
 OPTIONS = {{"error_model": "numpy", "cache": True}}
 {chr(10).join(f"results{n} = results[{n}]" for n in range(RESULTS))}
 '''
+POINTERS: Mapping[np.dtype[Any], str] = {np.dtype(np.float32): "singles", np.dtype(np.float64): "numbers"}
+"""What makes pointers to numbers of a type."""
 PLACE = {"own": "row[{n}] * area", "left": "row[{n}] * lefts + ii", "right": "row[{n}] * rights + jj"}
 READ = {"own": "given(S, {row} + p + j)", "left": "L[{row} + i]", "right": "given(R, {row} + j)"}
 

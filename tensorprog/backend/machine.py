@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from tensorprog.backend.build import address, called, is_built, pointer
 from tensorprog.backend.combine import Combination, combined
-from tensorprog.backend.driver import OUT, RUN, STEP, TILE, TURN, WRITE
+from tensorprog.backend.driver import OUT, RUN, STEP, TILE, WRITE
 from tensorprog.backend.emit import Kind, combination_kind, expect_kind, series_kind
 from tensorprog.backend.lower import Given, Lowered, SeedOf, lower
+from tensorprog.backend.mirror import MIRROR
 from tensorprog.backend.places import Access, places
 from tensorprog.backend.series import floor_of
 from tensorprog.ir.schedule import levels
@@ -128,7 +129,7 @@ def _outs(kernels: Sequence[Floats], shown: Sequence[Ints]) -> Ints:
     """Where the machine code writes kernels."""
     outs = []
     for kernel, at in zip(kernels, shown, strict=True):
-        functions = (address(source[kernel.dtype]) for source in (WRITE, TURN))
+        functions = (address(source[kernel.dtype]) for source in (WRITE, MIRROR))
         outs.append((*functions, pointer(kernel), pointer(at), *at.shape, kernel.shape[1]))
     return np.array(outs, dtype=np.int64).reshape(-1, OUT)
 

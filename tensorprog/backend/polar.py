@@ -88,6 +88,7 @@ class Table:
         outside = np.zeros(len(part.cosines), dtype=np.int64)
         corner = part.rows.start, part.cols.start
         load(source(self.shape, self.dtype)).write(part.cosines, rows, places, kernels, outside, *corner, part.mirrored)
+        part.turned_over(kernels)
         i = np.flatnonzero(outside)
         far, j = np.nonzero(np.abs(part.cosines[i]) > np.dtype(self.dtype).type(FAR))
         i, j = i[far] + part.rows.start, j + part.cols.start
@@ -227,8 +228,6 @@ import math
 import numpy as np
 from numba import njit
 
-from tensorprog.backend.mirror import mirror
-
 OPTIONS = {{"error_model": "numpy", "nogil": True, "cache": True}}
 T = np.{dtype}
 ZERO, ONE, FAR, QUARTER = T(0.0), T(1.0), T({far}), T({quarter!r})
@@ -255,8 +254,5 @@ def write(cosines, rows, places, outs, outside, start, first, mirrored):
                 u, t = x[j], right[j]
 {value}
                 row[j] = y
-    if mirrored:
-        for f in range(len(outs)):
-            mirror(outs[f], start, start + high, first, first + cols)
 
 '''
