@@ -122,7 +122,7 @@ class Prepared:
     _known: dict[Sized, Cross] = field(default_factory=dict)
     _grids: dict[Sized, grid.Grid | None] = field(default_factory=dict)
     _asked: dict[Sized, Demand] = field(default_factory=dict)
-    _tried: dict[Sized, int] = field(default_factory=dict)
+    _tried: dict[Sized, Demand] = field(default_factory=dict)
     _unservable: dict[Sized, str] = field(default_factory=dict)
 
     @property
@@ -158,20 +158,20 @@ class Prepared:
         known = self._asked[sizes_of(left, right)]
         self._asked[sizes_of(left, right)] = replace(known, seconds=known.seconds + seconds)
 
-    def grid(self, left: Group, right: Group, pairs: int) -> grid.Grid | None:
+    def grid(self, left: Group, right: Group, demand: Demand) -> grid.Grid | None:
         """The machine of a program over rows and columns for the sizes of two groups, if it pays; see `cross`.
 
-        Where it does not, this is looked at again when four times as many pairs have been asked for.
+        Where it does not, it is looked at again when four times as many pairs have been asked for, or arrays are slow.
         """
         if self.parameters:
             return None
         key = sizes_of(left, right)
-        if key not in self._grids or (self._grids[key] is None and pairs >= 4 * self._tried[key]):
-            self._tried[key] = pairs
+        if key not in self._grids or (self._grids[key] is None and demand.exceeds(self._tried[key])):
+            self._tried[key] = demand
             kept = [k for k, found in self._grids.items() if found is not None]
             for k in kept[: len(kept) + 1 - GRIDS]:
                 self._grids.pop(k)
-            self._grids[key] = grid.grid(self.limit, self.moments, (left.sizes, right.sizes), self.want, pairs)
+            self._grids[key] = grid.grid(self.limit, self.moments, (left.sizes, right.sizes), self.want, demand)
         return self._grids[key]
 
     def _forget(self) -> None:
@@ -303,7 +303,7 @@ def _group_kernels(  # noqa: PLR0913
     tables: Tables | None,
 ) -> dict[str, Floats]:
     asked = prepared.asked(left, right)
-    images = None if tables is None else prepared.grid(left, right, asked.pairs)
+    images = None if tables is None else prepared.grid(left, right, asked)
     if images is not None:
         first = data_families(prepared.limit, left)
         both = first, first if left is right else data_families(prepared.limit, right)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorprog.backend.trace import NotTraceable
-from tensorprog.evaluate.pairs import Errors, judge
+from tensorprog.evaluate.pairs import Demand, Errors, judge
 from tensorprog.ir.tables import Sizes, count
 from tensorprog.limit.analyse import Limit
 from tensorprog.limit.moments import Moments
@@ -36,24 +36,24 @@ class Grid:
 
 
 def grid(
-    limit: Limit, moments: Moments, sizes: tuple[Sizes, Sizes], want: Sequence[str], pairs: int
+    limit: Limit, moments: Moments, sizes: tuple[Sizes, Sizes], want: Sequence[str], demand: Demand
 ) -> Grid | None:
-    """The machine for a pair of sizes and so many pairs of examples; None where there is none, or it does not pay.
+    """The machine for a pair of sizes; None where there is none, or it does not pay.
 
     Raises Unservable where a moment needs sampling.
     """
     elements = [sum(count(i.var.axes, s) for i in limit.program.instrs) for s in sizes]
-    if elements[0] * elements[1] * pairs < WORTH["kept"]:
+    if not demand.waits and elements[0] * elements[1] * demand.pairs < WORTH["kept"]:
         return None
     try:
         tapes = product_tapes(limit, moments, sizes, want)
-        slots = tapes.cross.count * pairs
-        if slots < WORTH["kept"]:
+        slots = tapes.cross.count * demand.pairs
+        if not demand.waits and slots < WORTH["kept"]:
             return None
         from tensorprog.backend.grid import compiled
 
         machine = compiled(tapes)
-        return Grid(tapes, machine) if machine.is_built or slots >= WORTH["made"] else None
+        return Grid(tapes, machine) if demand.waits or machine.is_built or slots >= WORTH["made"] else None
     except (NotSeparable, NotTraceable):
         return None
 

@@ -52,6 +52,15 @@ class Demand:
     pairs: int
     seconds: float = 0.0
 
+    @property
+    def waits(self) -> bool:
+        """Whether arrays have taken too long."""
+        return self.seconds >= PATIENCE
+
+    def exceeds(self, other: Demand) -> bool:
+        """Whether it is so much more that what did not pay may pay."""
+        return self.pairs >= 4 * other.pairs or (self.waits and not other.waits)
+
 
 NOTHING = Demand(0)
 
@@ -109,11 +118,10 @@ def evaluator(pairs: Pairs, machine_code: Callable[[], Machine | None], demand: 
 def worth(tape: Tape, machine_code: Callable[[], Machine | None], demand: Demand) -> Machine | None:
     """The machine code of a tape, if it pays."""
     entries = tape.count * (max(demand.pairs, STEP) if tape.is_recurrent else demand.pairs)
-    slow = demand.seconds >= PATIENCE
-    if not slow and entries < WORTH["loaded" if "numba" in sys.modules else "kept"]:
+    if not demand.waits and entries < WORTH["loaded" if "numba" in sys.modules else "kept"]:
         return None
     machine = machine_code()
-    return machine if machine is not None and (slow or machine.is_built or entries >= WORTH["made"]) else None
+    return machine if machine is not None and (demand.waits or machine.is_built or entries >= WORTH["made"]) else None
 
 
 def machine_code(tape: Tape, keys: Sequence[Key]) -> Machine | None:
