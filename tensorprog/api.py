@@ -188,7 +188,7 @@ class Network:
         rows = [rows_of(self.program, self.output(output), d) for d in (left, right or left)]
         check_memory(rows[0].total * rows[1].total, len(options.want))
         kernels = evaluate(self._derivations(output), left, right, options)
-        check_finite(kernels, self.output(output))
+        check_finite(kernels, self.output(output), right is None)
         shaped = kernels.shaped(rows[0].shape + rows[1].shape, kind or type_of(x1, x2))
         return replace(shaped, seconds=time.perf_counter() - start)
 

@@ -99,10 +99,10 @@ def check_memory(entries: int, copies: int) -> None:
                    hint="ask for fewer examples at a time")
 
 
-def check_finite(kernels: Kernels, output: Output) -> None:
+def check_finite(kernels: Kernels, output: Output, symmetric: bool) -> None:
     """Raises TensorProgError for a kernel with an entry that is not a number or infinite."""
     for name, k in (("NNGP", kernels.nngp), ("NTK", kernels.ntk)):
-        if k is not None and not are_finite(k):
+        if k is not None and not are_finite(k, symmetric):
             raise fail(f"the {name} of '{output.name}' is not finite: an expectation overflows, or does not exist",
                        output.span, "look for a nonlinearity that grows fast, and for very large data or variances")
 

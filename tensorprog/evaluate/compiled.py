@@ -7,7 +7,7 @@ computations would miss by its square root.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -17,6 +17,7 @@ from tensorprog.backend.lower import SeedOf
 from tensorprog.backend.machine import Machine, Part
 from tensorprog.evaluate.pairs import Floats, Ints, Pairs, Settled, judge, settle, settled
 from tensorprog.evaluate.tiles import Tile, on_tiles, tiles
+from tensorprog.finite.threads import once
 from tensorprog.tape.gram import Gram, equal_pairs, fingerprints, gram_of, numbered
 
 
@@ -30,23 +31,31 @@ class Compiled:
 
     def fill(self, kernels: Sequence[Floats], mirrored: bool, progress: Callable[[float], None]) -> None:
         """See `evaluate.pairs.Evaluator`."""
-        rows = self.machine.prepare(*self.pairs.selves)
+        if not kernels:
+            return
+        rows = once(lambda: self.machine.prepare(*self.pairs.selves))
         grams = self._grams(mirrored, all(k.dtype == np.float32 for k in kernels))
-        left, right = (run.examples[0] for run in self.pairs.selves)
+        left, right = (n // m for n, m in zip(kernels[0].shape, self.machine.shown[0].shape, strict=True))
         none = np.zeros(0, dtype=np.int64)
         equal: list[Settled] = []
 
         def work(tile: Tile, room: Floats) -> tuple[tuple[Ints, Ints], Floats]:
             with np.errstate(all="ignore"):  # of the thread
                 _fill(grams, tile, room)
-            part = Part(*tile, mirrored, room, np.zeros(room.shape[1:], dtype=np.uint8))
-            doubt, worst = self.machine.write(part, rows, kernels)
+                part = Part(*tile, mirrored, room, np.zeros(room.shape[1:], dtype=np.uint8))
+                doubt, worst = self.machine.write(part, rows(), kernels)
             i, j = np.nonzero(part.doubt) if doubt else (none, none)
             return (i + tile[0].start, j + tile[1].start), worst
 
+        def beside() -> None:
+            with np.errstate(all="ignore"):
+                rows()
+                if not self.machine.is_smooth:
+                    equal.extend(settled(self.pairs, *self._equal(mirrored), mirrored))
+
         numbers = max(1, len(grams))
         cut = tiles(left, right, mirrored, numbers, self.pairs.memory)
-        found = on_tiles(work, cut, (numbers, "float64"), progress, lambda: equal.extend(self._equal(mirrored)))
+        found = on_tiles(work, cut, (numbers, "float64"), progress, beside)
         for _, worst in found:
             judge(self.pairs.errors, self.machine.expectations, worst)
         i, j = (np.concatenate(x) for x in zip(*(pairs for pairs, _ in found), strict=True))
@@ -67,15 +76,8 @@ class Compiled:
             found.append(gram_of(x, y, coarse))
         return found
 
-    def _equal(self, mirrored: bool) -> Iterable[Settled]:
-        """The pairs of equal examples, where these are special."""
-        if self.machine.is_smooth:
-            return ()
-        with np.errstate(all="ignore"):  # of the thread
-            return list(settled(self.pairs, *self._equal_pairs(mirrored), mirrored))
-
-    def _equal_pairs(self, mirrored: bool) -> tuple[Ints, Ints]:
-        """Of two orders of a pair the first one, where mirrored."""
+    def _equal(self, mirrored: bool) -> tuple[Ints, Ints]:
+        """The pairs of equal examples; of two orders of a pair the first one, where mirrored."""
         left, right = self.pairs.data
         sides = (_flat({name: left[name] for name in right}), _flat(left if mirrored else right))
         own = _prints(sides[0])

@@ -44,10 +44,28 @@ def parallel(function: Callable[[S], T], items: Sequence[S]) -> list[T]:
         return _shared_out(function, items, threads)
 
 
-def are_finite(values: Any) -> bool:
-    """Whether all numbers of an array [N, ...] are; as many rows at a time as stay in the cache."""
+def once(make: Callable[[], T]) -> Callable[[], T]:
+    """make(), by the thread that asks first; the others wait for it."""
+    lock, made = threading.Lock(), list[T]()
+
+    def value() -> T:
+        with lock:
+            if not made:
+                made.append(make())
+        return made[0]
+
+    return value
+
+
+def are_finite(values: Any, symmetric: bool = False) -> bool:
+    """Whether all numbers of an array [N, ...] are; as many rows at a time as stay in the cache, and of a `symmetric`
+    matrix those above the diagonal."""
     step = max(1, CACHED // max(1, values[:1].nbytes))
-    return all(parallel(lambda k: bool(np.isfinite(values[k : k + step]).all()), range(0, len(values), step)))
+
+    def check(k: int) -> bool:
+        return bool(np.isfinite(values[k : k + step, k:] if symmetric else values[k : k + step]).all())
+
+    return all(parallel(check, range(0, len(values), step)))
 
 
 @contextmanager
