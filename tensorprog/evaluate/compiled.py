@@ -45,7 +45,9 @@ class Compiled:
                 part = Part(*tile, mirrored, room, np.zeros(room.shape[1:], dtype=np.uint8))
                 doubt, worst = self.machine.write(part, rows(), kernels)
             i, j = np.nonzero(part.doubt) if doubt else (none, none)
-            return (i + tile[0].start, j + tile[1].start), worst
+            i, j = i + tile[0].start, j + tile[1].start
+            chosen = (i <= j) | (not mirrored)
+            return (i[chosen], j[chosen]), worst
 
         def beside() -> None:
             with np.errstate(all="ignore"):

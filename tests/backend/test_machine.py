@@ -157,6 +157,7 @@ def test_entries_in_doubt_are_integrated(monkeypatch: pytest.MonkeyPatch) -> Non
     data = np.concatenate([x, -x + 1e-3 * x[::-1], np.zeros((1, 4))])
     fast, slow = (kernels(net, data, worth, monkeypatch) for worth in (0, 1 << 60))
     np.testing.assert_allclose(fast.nngp, slow.nngp, rtol=1e-12)
+    np.testing.assert_array_equal(fast.nngp, fast.nngp.T)
 
 
 def test_equal_inputs_are_at_correlation_one(monkeypatch: pytest.MonkeyPatch) -> None:
