@@ -7,7 +7,7 @@ import pytest
 
 import tensorprog
 from tensorprog.dataset import bind
-from tensorprog.evaluate import grid
+from tensorprog.evaluate import analytic, grid, pairs
 from tensorprog.evaluate.analytic import data_families
 from tensorprog.limit.analyse import analyse
 from tensorprog.limit.moments import Moments
@@ -69,6 +69,21 @@ def test_machine_code_of_products(name: str, shape: tuple[int, ...], monkeypatch
     for found, known in zip((net.kernels(x), net.kernels(x[:3], x[1:])), expected, strict=True):
         assert np.allclose(found.nngp, known.nngp, rtol=1e-12, atol=0)
         assert np.allclose(found.ntk, known.ntk, rtol=1e-12, atol=0)
+
+
+def test_products_once_arrays_have_taken_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Machine code of products is made, not that of the tape of all pairs of positions."""
+    monkeypatch.setattr(pairs, "PATIENCE", 1e-9)
+    monkeypatch.setattr(analytic, "machine_code", lambda tape, keys: pytest.fail("the tape itself is compiled"))
+    products: list[int] = []
+    compute = grid.kernels
+    monkeypatch.setattr(grid, "kernels", lambda *args: (products.append(1), compute(*args))[1])
+    net, x = tensorprog.load(EXAMPLES / "cnn_global.tp"), np.random.default_rng(4).normal(size=(2, 4, 4, 2))
+    first = net.kernels(x)
+    assert not products
+    second = net.kernels(x)
+    assert products
+    assert np.allclose(second.ntk, first.ntk, rtol=1e-12, atol=0)
 
 
 ALWAYS, NEVER = (dict.fromkeys(grid.WORTH, worth) for worth in (0, 1 << 60))
