@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import final
 
 import numpy as np
@@ -50,6 +51,9 @@ TOGETHER = 1 << 17
 
 TURNED = 256
 """The most innovations that are turned, which costs two operations for each pair of them and draw."""
+
+RECORDING = Lock()
+"""One thread records, the others wait, and replay."""
 
 OVERHEAD = 0.03
 """About the seconds of a replicate for a program with little to compute."""
@@ -244,8 +248,9 @@ class Problem:
             self.widest = draw.integrals.widest
             return self._kernels(draw), draw.integrals.errors
         key = numbers.samples, len(numbers.innovations), self.split.drawn, self.split.sums
-        if key not in self.known.recordings:
-            return self._recorded(key, numbers)
+        with RECORDING:
+            if key not in self.known.recordings:
+                return self._recorded(key, numbers)
         recording, self.widest = self.known.recordings[key]
         inputs = [array for g in self.groups for array in g.inputs.values()]
         errors: Errors = {}
