@@ -193,9 +193,17 @@ def _items(item: Any) -> Sequence[Any] | None:
 
 def _numbers(item: Any) -> frozenset[int]:
     """The numbers of all that is recorded in it."""
+    found: set[int] = set()
+    _gather(item, found)
+    return frozenset(found)
+
+
+def _gather(item: Any, found: set[int]) -> None:
     if isinstance(item, Recorded):
-        return frozenset([item.number])
-    return frozenset().union(*map(_numbers, _items(item) or ()))
+        found.add(item.number)
+        return
+    for inside in _items(item) or ():
+        _gather(inside, found)
 
 
 def plain(item: Any) -> Any:
