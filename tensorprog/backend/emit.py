@@ -6,7 +6,7 @@ which becomes vector instructions); `driver` goes through the steps of a schedul
     S [slots * area], F [area]            the slots of the pairs of a tile; not 0 where a value is in doubt
     L [rows * lefts], R [rows * rights]   rows of the examples
     W                                     the worst errors, from the first of the kind on
-    A, T [2 * cols]                       the tile and the numbers of examples (`driver`); room for lines of the tile
+    A, T [RESULTS * cols]                 the tile and the numbers of examples (`driver`); room for lines of the tile
     index, coef                           the entries, of which lo .. hi are run
 
 Every function is a module of its own, a callback of C that `driver` calls by its address: it is compiled once for all
@@ -23,7 +23,7 @@ import numpy as np
 
 from tensorprog.backend.access import RESULTS
 from tensorprog.backend.combine import Form
-from tensorprog.backend.formula import ordered
+from tensorprog.backend.formula import ordered, rooted
 from tensorprog.backend.judged import SETTLED
 from tensorprog.backend.lower import Expect
 from tensorprog.backend.series import BODY
@@ -111,12 +111,15 @@ def combination_kind(forms: Sequence[Form], first: bool) -> Kind:
         sums.append(" * ".join([f"x{t}", *(r for w, r in read if w != "left")]))
     late = [f"results0(S, r0 + p + j, {'' if first else 'S[r0 + p + j] + '}({' + '.join(sums)}))"]
     slots = tuple(n for n, w in enumerate(wheres) if w == "own")
-    source = _source(wheres, len(forms), early, late)
+    source = _source(wheres, len(forms), early, [late])
     return Kind(name, source, (0,), slots[1:] if first else slots)
 
 
 def expect_kind(expect: Expect, number: int, error: int) -> Kind:
-    """The formulas of an instruction; its errors are those from number `error` on."""
+    """The formulas of an instruction, first what angles are of: roots of many pairs are then under way at a time.
+
+    Its errors are those from number `error` on.
+    """
     outs = len(expect.outs)
     wheres = ["own"] * outs + [operand.where for _, operand in expect.known]
     names: dict[int, str] = {}
@@ -128,20 +131,37 @@ def expect_kind(expect: Expect, number: int, error: int) -> Kind:
         line = f"x{n} = {READ[operand.where].format(row=f'r{outs + n}')}{truth}"
         (early if operand.where == "left" else late).append(line)
     roots = [*expect.values, *expect.errors, *expect.doubts]
-    for t, node in enumerate(ordered(roots, frozenset(names))):
-        names[id(node)] = f"t{t}"
-        late.append(f"t{t} = {_code(node, names)}")
+    taken, inner = rooted(roots, frozenset(names))[:RESULTS], dict(names)
+    first = [*late, *_assigned(taken, inner)] if taken else []
+    first += [f"T[{t} * cols + j] = {inner[id(node)]}" for t, node in enumerate(taken)]
+    names |= {id(node): f"d{t}" for t, node in enumerate(taken)}
+    late += [f"d{t} = T[{t} * cols + j]" for t in range(len(taken))]
+    late += _assigned(roots, names)
     late += [f"results{n % RESULTS}(S, r{n} + p + j, {text_of(v, names)})" for n, v in enumerate(expect.values)]
     late += _judged(expect, names) if expect.errors else []
     slots = tuple(outs + n for n, (_, operand) in enumerate(expect.known) if operand.where == "own")
-    source = _source(wheres, 0, early, late, expect.errors)
+    source = _source(wheres, 0, early, [first, late] if taken else [late], expect.errors)
     return Kind(f"expect_{number}", source, tuple(range(outs)), slots, error)
 
 
+def _assigned(values: Sequence[Scalar], names: dict[int, str]) -> list[str]:
+    """Assignments to the nodes of values that have no names yet."""
+    lines = []
+    for t, node in enumerate(ordered(values, frozenset(names))):
+        names[id(node)] = f"t{t}"
+        lines.append(f"t{t} = {_code(node, names)}")
+    return lines
+
+
 def _source(
-    wheres: Sequence[str], terms: int, early: Sequence[str], late: Sequence[str], errors: Sequence[Scalar] = ()
+    wheres: Sequence[str],
+    terms: int,
+    early: Sequence[str],
+    loops: Sequence[Sequence[str]],
+    errors: Sequence[Scalar] = (),
 ) -> str:
-    """The module of a kind whose entries have rows of S, L or R, and what happens to a left example, and to a pair."""
+    """The module of a kind whose entries have rows of S, L or R; what happens to a left example, and to its pairs."""
+    passes = [line for lines in loops for line in ("for j in range(nj):", *(f"    {line}" for line in lines))]
     return module(f"""\
 {lines_of([f"w{n} = 0" for n in range(len(errors))], 4)}
     for k in range(lo, hi):
@@ -151,8 +171,7 @@ def _source(
         for i in range(ni):
             p = i * cols
 {lines_of(early, 12)}
-            for j in range(nj):
-{lines_of(late, 16)}
+{lines_of(passes, 12)}
 {lines_of([line for n, error in enumerate(errors) for line in worst(f"W[{n}]", f"w{n}", error)], 4)}""")
 
 

@@ -108,6 +108,13 @@ def ordered(values: Sequence[Scalar], known: frozenset[int] = frozenset()) -> li
     return found
 
 
+def rooted(values: Sequence[Scalar], known: frozenset[int]) -> list[Traced]:
+    """The arguments of angles that take a root of what is not `known`."""
+    angles = (n for n in ordered(values, known) if n.op in ("turn", "atan2"))
+    found = (a for n in angles for a in n.args if isinstance(a, Traced))
+    return list({id(a): a for a in found if any(n.op == "sqrt" for n in ordered([a], known))}.values())
+
+
 def is_nonnegative(value: Scalar) -> bool:
     """Whether it cannot be negative, as far as that can be seen."""
     if not isinstance(value, Traced):

@@ -10,11 +10,12 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorprog.backend.access import RESULTS
 from tensorprog.backend.build import address, called, is_built, pointer
 from tensorprog.backend.grid_emit import Formulas, source
 from tensorprog.backend.grid_forward import folded, forward, ordered_by_key
 from tensorprog.backend.grid_known import Known, Single, formulas_of, known_of, settled
-from tensorprog.backend.grid_loops import FETCHING, RUNNING, SCRATCH, SIDES, TILE, step
+from tensorprog.backend.grid_loops import CHUNK, FETCHING, RUNNING, SCRATCH, SIDES, TILE, step
 from tensorprog.backend.grid_ops import operations
 from tensorprog.backend.grid_points import Point, pointwise
 from tensorprog.backend.grid_stages import staged
@@ -138,7 +139,7 @@ class _Space:
     def __init__(self, part: Part, known: tuple[Known, Known], tile: int, tabled: list[tuple[Ints, Ints]]) -> None:
         self.part, self.known, self.tile = part, known, tile
         self.slots = np.zeros((part.tables.rows, tile))
-        self.line = np.zeros(part.tables.width * tile)
+        self.line = np.zeros(max(part.tables.width * tile, RESULTS * CHUNK))
         self.rows = tuple(np.zeros((k.rows.shape[1], tile)) for k in known)
         self.last = np.full(tile, -1), np.full(tile, -1)
         self.worst = np.zeros(len(part.expectations))

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
+from tensorprog.backend.access import RESULTS
 from tensorprog.backend.emit import TEMPLATES, lines_of, text_of, worst
-from tensorprog.backend.formula import is_nonnegative, ordered
+from tensorprog.backend.formula import is_nonnegative, ordered, rooted
 from tensorprog.backend.grid_loops import FAMILY
 from tensorprog.backend.judged import SETTLED
 from tensorprog.backend.trace import Scalar, Traced
@@ -41,31 +42,44 @@ def source(f: Formulas) -> str:
     return f"""{FAMILY}
 
 @cfunc(FORMULA, **OPTIONS)
-def function(S, L, R, W, at, m, hole):
+def function(S, T, L, R, W, at, m, hole):
 {lines_of([f"{name} = at[{t}]" for t, name in enumerate(names)], 4)}
 {lines_of([f"u{t} = 0" for t in known], 4)}
-    for q in range(m):
-{lines_of(_entry(f), 8)}
+{_loops(f)}
 {lines_of([f"if u{t} > INFINITE:{chr(10)}        return 1" for t in known], 4)}
 {lines_of([line for t, error in enumerate(f.errors) for line in worst(f"W[w + {t}]", f"u{t}", error)], 4)}
     return 0
 """
 
 
-def _entry(f: Formulas) -> list[str]:
-    """What happens at one place; results are computed from values that are no numbers where these are in doubt."""
+def _loops(f: Formulas) -> str:
+    """What happens at every place, first what angles are of: roots of many places are then under way at a time.
+
+    Results are computed from values that are no numbers where these are in doubt.
+    """
     streams = [(f"s{t}", f"given(S, x{t} + q)", node) for t, node in enumerate(f.slots)]
     streams += [(f"l{t}", f"given(L, l + {t} * ln + q)", node) for t, node in enumerate(f.left)]
     streams += [(f"r{t}", f"given(R, r + {t} * rn + q)", node) for t, node in enumerate(f.right)]
+    read = [f"{label} = {source}" for label, source, _ in streams]
     given = {id(node): label for label, _, node in streams}
-    names, kept = dict(given), {**given, **{id(v): f"value{t}" for t, v in enumerate(f.values)}}
-    return [
-        *(f"{label} = {source}" for label, source, _ in streams),
+    early, names = rooted([*f.values, *f.errors, *f.doubts], frozenset(given))[:RESULTS], dict(given)
+    first = [
+        *read,
+        *_assigned(early, names, "t"),
+        *(f"T[{t} * CHUNK + q] = {names[id(node)]}" for t, node in enumerate(early)),
+    ]
+    names = given | {id(node): f"d{t}" for t, node in enumerate(early)}
+    kept = {**given, **{id(v): f"value{t}" for t, v in enumerate(f.values)}}
+    second = [
+        *read,
+        *(f"d{t} = T[{t} * CHUNK + q]" for t in range(len(early))),
         *_assigned([*f.values, *f.errors, *f.doubts], names, "t"),
         *_judged(f, names),
         *_assigned(f.outs, kept, "z"),
         *(f"results{t}(S, o{t} + q, {text_of(value, kept)})" for t, value in enumerate(f.outs)),
     ]
+    loops = [["    for q in range(m):", lines_of(lines, 8)] for lines in ([first] if early else []) + [second]]
+    return "\n".join(line for loop in loops for line in loop)
 
 
 def _assigned(values: Sequence[Scalar], names: dict[int, str], letter: str) -> list[str]:

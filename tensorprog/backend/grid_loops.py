@@ -40,7 +40,7 @@ FAMILY = f"""{HEAD}
 STEP = types.int64(*(NUMBERS,) * 5, INDICES, types.int64, INDICES, INDICES, *(INDICES, NUMBERS) * 2, INDICES)
 RUNNER = types.int64(*STEP.args, INDICES, types.int64, *(INDICES, types.int64) * 2, *(INDICES,) * 4)
 FETCH = types.int64(NUMBERS, types.int64, INDICES, INDICES, types.int64, NUMBERS)
-FORMULA = types.int64(*(NUMBERS,) * 4, INDICES, types.int64, types.float64)
+FORMULA = types.int64(*(NUMBERS,) * 5, INDICES, types.int64, types.float64)
 CHUNK, LANES = {CHUNK}, {LANES}
 FEW, COLUMNS, RUN, SIDES, WORDS = {FEW}, {COLUMNS}, {RUN}, {SIDES}, {WORDS}
 KEYS, PLACES = {KEYS}, {PLACES}
@@ -202,7 +202,7 @@ STEPS = {
                     at[t] = (K[t] + x[t] * A[KEYS + t] + y[t] + start) * P
                 at[known] = (B[0] + x[known] * B[2] + y[known] + start) * P
                 at[known + 1] = (B[1] + x[known + 1] * B[3] + y[known + 1] + start) * P
-                if called(B[9], (S, L, R, W, at, m * P, math.nan)) > 0:
+                if called(B[9], (S, T, L, R, W, at, m * P, math.nan)) > 0:
                     for t in range(m):
                         bad = 0
                         for o in range(B[7]):
@@ -212,7 +212,7 @@ STEPS = {
                             D[2 * doubts] = e
                             D[2 * doubts + 1] = g + start + t
                             doubts += 1
-                    called(B[9], (S, L, R, W, at, m * P, 0.0))
+                    called(B[9], (S, T, L, R, W, at, m * P, 0.0))
             g += y[RUN]
 """,
 }

@@ -10,6 +10,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorprog.backend.access import RESULTS
 from tensorprog.backend.build import address, called, is_built, pointer
 from tensorprog.backend.combine import Combination, combined
 from tensorprog.backend.driver import OUT, RUN, STEP, TILE, WRITE
@@ -106,12 +107,13 @@ class Machine:
         height, width = part.doubt.shape
         cols = min(MOST_COLS, width)
         high = int(max(1, min(16, height, CACHE // (8 * self.places * cols))))
-        slots, doubts, line = np.zeros((self.places, high, cols)), np.zeros((high, cols), np.int64), np.zeros((2, cols))
+        slots, doubts = np.zeros((self.places, high, cols)), np.zeros((high, cols), np.int64)
+        lines = np.zeros((RESULTS, cols))
         worst: Floats = np.zeros(len(self.expectations))
         tile = np.zeros(TILE, np.int64)
         tile[4:] = high, cols, rows[0].shape[1], rows[1].shape[1], part.mirrored
         outs = _outs(kernels, self.shown)
-        arrays = map(pointer, (slots, doubts, worst, *rows, tile, line, self._loaded))
+        arrays = map(pointer, (slots, doubts, worst, *rows, tile, lines, self._loaded))
         given = pointer(self.inner), len(self.inner), pointer(part.given), pointer(part.doubt)
         where = part.rows.start, part.rows.stop, part.cols.start, part.cols.stop
         doubt = called(RUN, 19)(*arrays, len(self._loaded), *given, pointer(outs), len(outs), *where)
