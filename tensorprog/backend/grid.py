@@ -40,13 +40,14 @@ MEMORY = 1 << 31
 @dataclass(frozen=True, slots=True)
 class Part:
     """The operations of one tape: `names` are the data of both sides, `keys` what is computed, `sizes` the numbers of
-    slots."""
+    slots, `codes` the sources of `formulas`."""
 
     names: tuple[str, str]
     keys: tuple[Key, ...]
     sizes: Mapping[Key, tuple[int, int]]
     points: tuple[Point, ...]
     formulas: tuple[Formulas, ...]
+    codes: tuple[str, ...]
     tables: Tables
 
     @property
@@ -58,7 +59,7 @@ class Part:
     def sources(self) -> set[str]:
         """The functions that it needs."""
         kinds = {k for stage in self.tables.stages for k, _ in stage.steps}
-        return {FETCHING, RUNNING, *map(_step, kinds), *map(source, self.formulas)}
+        return {FETCHING, RUNNING, *map(_step, kinds), *self.codes}
 
     def tile(self, pairs: int, memory: int, known: int) -> int:
         """Pairs of examples at a time, for so many in all: the same number for all threads; `known` are the rows of
@@ -229,8 +230,8 @@ def _sides(part: Part, known: tuple[Known, Known], stage: StageTables) -> Ints:
         elif op.kind == "mix":
             table[n, :3] = stage.widths[n]
         elif op.kind == "point":
-            formulas, results = source(part.formulas[op.number]), len(op.outs)
-            table[n, 6:] = first[op.number], results, results + len(op.reads), address(formulas)
+            results, code = len(op.outs), address(part.codes[op.number])
+            table[n, 6:] = first[op.number], results, results + len(op.reads), code
         if op.kind == "point" and part.points[op.number].inside is not None:
             table[n, :2] = [k.starts[op.number] for k in known]
             table[n, 2:4] = [k.shapes[op.number][1] for k in known]
@@ -260,4 +261,5 @@ def _part(tape: ProductTape, keys: tuple[Key, ...], tangent: Key | None = None) 
     ops = ordered_by_key(folded(ops, sizes, keys), keys)
     ops, points = pointwise(ops, lowered.expected, sizes, keys)
     formulas = tuple(map(formulas_of, points))
-    return Part(lowered.names, keys, sizes, points, formulas, tables(ops, sizes, staged(ops, sizes), keys))
+    codes = tuple(map(source, formulas))
+    return Part(lowered.names, keys, sizes, points, formulas, codes, tables(ops, sizes, staged(ops, sizes), keys))

@@ -19,6 +19,8 @@ more.  `run` stops behind expectations that left entries in doubt, and is called
 
 from __future__ import annotations
 
+from functools import cache
+
 from tensorprog.backend.access import LANES
 from tensorprog.backend.emit import HEAD
 
@@ -230,6 +232,7 @@ def _terms(indent: int, width: str, place: str, source: str, result: str) -> str
     return "\n".join(" " * indent + line for line in lines)
 
 
+@cache
 def step(name: str) -> str:
     """The source of the function of a step."""
     body = STEPS[name]
