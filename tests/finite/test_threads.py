@@ -3,6 +3,7 @@
 import threading
 import time
 
+import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
@@ -61,3 +62,25 @@ def test_a_crew_has_a_blas_of_one_thread_and_all_threads_for_itself():
         assert set(blas()) == {1}
     assert blas() == before
     assert threads.workers() == number
+
+
+def test_made_once(two):
+    """Whoever asks first makes it; the others wait and get the same."""
+    made = []
+
+    def make():
+        made.append(len(made))
+        return made[-1]
+
+    value = threads.once(make)
+    assert threads.parallel(lambda _: value(), range(8)) == [0] * 8 and made == [0]
+
+
+def test_symmetric_numbers_are_looked_at_once(two):
+    """An entry above the diagonal, or on it."""
+    values = np.zeros((700, 700))
+    assert threads.are_finite(values, symmetric=True)
+    values[699, 0] = np.nan
+    assert threads.are_finite(values, symmetric=True) and not threads.are_finite(values)
+    values[0, 699] = np.nan
+    assert not threads.are_finite(values, symmetric=True)
