@@ -147,11 +147,14 @@ class Prepared:
 
     def asked(self, left: Group, right: Group) -> Demand:
         """What has been asked for these sizes, with the pairs of two groups: machine code that did not pay for one call
-        pays for many."""
+        pays for many.
+
+        Where it is known how many there will be, time does not count: all blocks of a kernel are computed alike.
+        """
         key = sizes_of(left, right)
-        known = self._asked.get(key, Demand(0))
-        self._asked[key] = replace(known, pairs=known.pairs + len(left) * len(right))
-        return replace(self._asked[key], pairs=max(self.pairs, self._asked[key].pairs))
+        known = self._asked.get(key, NOTHING)
+        self._asked[key] = found = replace(known, pairs=known.pairs + len(left) * len(right))
+        return Demand(max(self.pairs, found.pairs)) if self.pairs else found
 
     def took(self, left: Group, right: Group, seconds: float) -> None:
         """Arrays took so long for pairs of these sizes."""

@@ -32,7 +32,7 @@ WORTH = {"loaded": 1 << 20, "kept": 1 << 22, "made": 1 << 26}
 """Slots of all pairs from which machine code pays: where numba is loaded and the code on disk, where numba has to be
 loaded, and where the code has to be made."""
 PATIENCE = 0.4
-"""Seconds that arrays may have taken for a tape until its machine code is made all the same: a tenth of what that
+"""Seconds that arrays may have taken for a tape until its machine code is made all the same: a part of what that
 takes, as whoever has asked several times will ask again, and the code stays on disk."""
 CONTEXT = 64
 """So many pairs are computed beside those in doubt, for the scale by which errors are judged."""
