@@ -33,8 +33,9 @@ Floats = NDArray[np.float64]
 WORTH_TURNING = 16 * FIRST
 """So many draws in all are worth a run that finds directions."""
 
-FEW = 1 << 14
-"""Draws in all that one thread computes faster as one than several do apart, with a BLAS of one thread."""
+FEW, SMALL = 1 << 14, 1 << 21
+"""Draws in all that one thread computes faster as one than several do apart, with a BLAS of one thread; and numbers in
+a replicate that is computed by itself, below which threads wait for one another's Python."""
 
 PILOT = 1 << 16
 """The number of the attempt that finds them."""
@@ -114,13 +115,18 @@ def _turns(problem: Problem, effort: Effort) -> bool:
     return problem.turn is None and problem.turns and effort.draws >= WORTH_TURNING
 
 
+def _by_one_thread(problem: Problem, samples: int, replicates: int) -> bool:
+    """Whether threads do not pay."""
+    return samples * replicates <= FEW or (not problem.separable and problem.held(samples) <= SMALL)
+
+
 def _batches(problem: Problem, samples: int, left: range) -> list[range]:
     """The next replicates, those that are computed together, for every thread."""
-    shared = 1 if samples * len(left) <= FEW else workers()
+    shared = 1 if _by_one_thread(problem, samples, len(left)) else workers()
     rounds = -(-len(left) // (shared * problem.together(samples)))
     size = -(-len(left) // (shared * rounds))  # all rounds alike: none ends with one thread at work
     alone = size == 1 and not left.start  # the first one tells what fails
-    threads = 1 if alone else min(workers(), problem.abreast(samples))
+    threads = 1 if alone else min(shared, problem.abreast(samples))
     return [left[k : k + size] for k in range(0, len(left), size)][:threads]
 
 
@@ -139,7 +145,7 @@ def _runs(
             seeds = [Seed([options.seed, number, attempt]) for number in numbers]
             return problem.replicates(effort.samples, seeds)
 
-    few = effort.samples * (total - len(runs)) <= FEW
+    few = _by_one_thread(problem, effort.samples, total - len(runs))
     while len(runs) < total:
         try:
             with crew() if few else nullcontext():

@@ -141,7 +141,13 @@ class Problem:
         """Replicates of so many samples that are computed as one: their families are held at once."""
         if not self.separable:
             return 1
-        return max(1, min(TOGETHER // samples, ALL_NUMBERS // (samples * self._elements()) // workers()))
+        return max(1, min(TOGETHER // samples, ALL_NUMBERS // self.held(samples) // workers()))
+
+    def held(self, samples: int) -> int:
+        """The numbers in all families of vectors of a replicate."""
+        plans = zip(self.plans(1)[1], self.groups, strict=True)
+        wide = [i for i in self.plans(1)[0].program.instrs if i.var.dim is not None and i.var.dim.wide]
+        return samples * max(1, sum(count(i.var.axes, plan.env) * g.examples for plan, g in plans for i in wide))
 
     @property
     def separable(self) -> bool:
@@ -155,12 +161,6 @@ class Problem:
     def _rows_held(self) -> int:
         """Numbers that a replicate holds for each sample."""
         return max(1, self._directions(), COPIES * self.widest)
-
-    def _elements(self) -> int:
-        """The elements of all families of vectors."""
-        plans = zip(self.plans(1)[1], self.groups, strict=True)
-        wide = [i for i in self.plans(1)[0].program.instrs if i.var.dim is not None and i.var.dim.wide]
-        return max(1, sum(count(i.var.axes, plan.env) * g.examples for plan, g in plans for i in wide))
 
     def _directions(self) -> int:
         plans, roles = self.plans(1)[1], self.limit.roles

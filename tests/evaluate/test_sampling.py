@@ -298,6 +298,7 @@ def test_error_falls_faster_than_the_square_root_for_smooth_networks() -> None:
 def test_progress_ends_at_one(threads: int, told: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     """The first replicate alone, then as many as there are threads, where no two are computed as one."""
     monkeypatch.setattr("tensorprog.evaluate.sampling_problem.TOGETHER", 64)
+    monkeypatch.setattr("tensorprog.evaluate.sampling.FEW", 0)
     monkeypatch.setattr("tensorprog.evaluate.sampling.workers", lambda: threads)
     seen: list[float] = []
     record: Callable[[str, float], None] = lambda message, fraction: seen.append(fraction)  # noqa: E731
