@@ -58,7 +58,7 @@ def test_other_draws_and_other_data_are_replayed(
     name: str, data: Callable[[], Any], tier: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The recorded data has zeros that the other has not: they must not be taken for granted."""
-    net = tensorprog.load(EXAMPLES / f"{name}.tp")
+    net = tensorprog.load(EXAMPLES / f"{name}.tp", **({"depth": 1} if name == "highway" else {}))
     recorded, other = data(), data()
     recorded[0][...] = 0
     recorded[1][..., 0] = 0
