@@ -143,6 +143,7 @@ def test_equal_pieces_are_found_by_other_words(tools):
     assert value == pytest.approx(several(tools, "(abs(u+w)+abs(u-w))/2", ("u", "w"), moments), rel=1e-10)
 
 
+@pytest.mark.slow  # four variables with jumps: nested quadrature, which is tried, takes a minute or two
 def test_a_small_value_stays_with_the_formula(tools):
     """A rounding error of 1e-15 is much beside 1e-6, but nested quadrature does no better."""
     f, args = tools.parse("step(max(u,w)-1)*step(w-u)"), ("u", "w")
