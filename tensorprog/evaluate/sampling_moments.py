@@ -111,7 +111,7 @@ class Integrals:
             product = self._term_moments(piece, g, b, h)
             left, right = (_sums(elem, self.examples[k], size) for elem, k, size in (
                 (piece.elem, g, total.shape[1]), (b.elem, h, total.shape[2])))
-            total += self.arrays.call(_summed, left, product, right)
+            total += self.arrays.call(summed, left, product, right)
 
     def _term_moments(self, a: Block, g: int, b: Block, h: int) -> Floats:
         e, f = self.examples[g], self.examples[h]
@@ -256,7 +256,7 @@ def _sums(elem: Ints, examples: int, rows: int) -> csr_matrix | Floats | None:
     return mix.toarray() if mix.shape[0] * mix.shape[1] <= FEW else mix
 
 
-def _summed(left: csr_matrix | Floats | None, values: Floats, right: csr_matrix | Floats | None) -> Floats:
+def summed(left: csr_matrix | Floats | None, values: Floats, right: csr_matrix | Floats | None) -> Floats:
     """left @ values @ right.T of every run."""
     if left is not None:
         values = np.stack([left @ v for v in values])

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from tensorprog.evaluate.sampling_factor import Floats, Ints
-from tensorprog.evaluate.sampling_moments import CHUNK, Integrals
+from tensorprog.evaluate.sampling_moments import CHUNK, Integrals, summed
 from tensorprog.evaluate.sampling_values import Values
 from tensorprog.finite.gram import gradient_gram
 from tensorprog.finite.plan import Plan
@@ -54,7 +54,7 @@ def _part(
         moments = _moments((values, a.use.row, a.row[part]), (others, b.use.row, b.row[q]), integrals)
         if a.use.col is not None and b.use.col is not None:
             moments = moments * _moments((values, a.use.col, a.col[part]), (others, b.use.col, b.col[q]), integrals)
-        total += integrals.arrays.call(_summed, _summing(values, a, part, samples), moments, right)
+        total += integrals.arrays.call(summed, _summing(values, a, part, samples), moments, right)
     return total
 
 
@@ -70,11 +70,6 @@ def _moments(left: tuple[Values, str, Ints], right: tuple[Values, str, Ints], in
     left_rows, right_rows = ((k[:, None] * n + np.arange(n)).ravel() for k, n in ((at, e), (to, f)))
     picked: Floats = found[:, left_rows[:, None], right_rows]
     return picked
-
-
-def _summed(left: csr_matrix, moments: Floats, right: csr_matrix) -> Floats:
-    """left @ moments @ right.T of every run."""
-    return np.stack([left @ (right @ m.T).T for m in moments])
 
 
 def _summing(values: Values, entries: Entries, which: Ints, samples: int) -> csr_matrix:
@@ -95,13 +90,13 @@ def drawn_tangent(
     """`tangent` as inner products of the gradients, which is faster than moment by moment."""
     names = {n for u in uses for n in (u.row, u.col) if n is not None}
     reads = [{n: values.state.value(n) for n in names} for values in groups]
-    plans = [(values.state.plan, values.state.network, values.state.group) for values in groups]
-    found: Floats = integrals.arrays.call(_grams, uses, plans, reads, firsts, samples, integrals.runs)
+    known = [(values.state.plan, values.state.network, values.state.group) for values in groups]
+    found: Floats = integrals.arrays.call(_grams, uses, known, reads, firsts, samples, integrals.runs)
     return found
 
 
 def _grams(
-    uses: Sequence[Use], runs_of: Sequence[tuple[Plan, Network, Group]], reads: Sequence[dict[str, Floats]],
+    uses: Sequence[Use], groups: Sequence[tuple[Plan, Network, Group]], reads: Sequence[dict[str, Floats]],
     firsts: Sequence[int], samples: int, runs: int,
 ) -> Floats:
     """The inner products of every run."""
@@ -109,7 +104,7 @@ def _grams(
     for r in range(runs):
         states = [
             State(plan, network, group, {n: _of_run(plan, n, v, r, runs) for n, v in read.items()})
-            for (plan, network, group), read in zip(runs_of, reads, strict=True)
+            for (plan, network, group), read in zip(groups, reads, strict=True)
         ]
         found.append(gradient_gram(uses, states, firsts, samples))
     return np.stack(found)

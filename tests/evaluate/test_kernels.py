@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 import tensorprog
+from tensorprog.dataset import bind
 from tensorprog.errors import TensorProgError
 from tensorprog.evaluate import analytic
 from tensorprog.evaluate import pairs as blocks
+from tensorprog.evaluate.pairs import Demand
+from tensorprog.limit.moments import Moments
 from tests.agreement.comparing import EXAMPLES, example_inputs, relative
 
 SAMPLED = {"attention_sqrt", "gru", "lstm", "maxpool_cnn", "tied_autoencoder"}
@@ -170,6 +173,17 @@ def test_the_report_names_every_expectation_with_its_error():
     report = tensorprog.load(EXAMPLES / "gated_mlp.tp").kernels(np.ones((2, 3))).report
     assert all(0 <= row.error < 1e-6 for row in report.rows)
     assert "sigmoid" in str(report) and "quadrature" in str(report)
+
+
+def test_time_does_not_count_where_it_is_known_what_will_be_asked():
+    """Blocks of a kernel that are computed later, or elsewhere, are computed alike."""
+    net = tensorprog.load(EXAMPLES / "mlp.tp")
+    group = bind(net.program, np.ones((3, 2))).groups[0]
+    for pairs, seconds in ((0, 5.0), (100, 0.0)):
+        prepared = analytic.Prepared(net.limit(), Moments(net.limit()), ("nngp",), pairs)
+        prepared.asked(group, group)
+        prepared.took(group, group, 5.0)
+        assert prepared.asked(group, group) == Demand(max(pairs, 18), seconds)
 
 
 def test_what_machine_code_pays_for_is_counted_over_calls(monkeypatch):
