@@ -37,6 +37,26 @@ def test_equal_and_opposite_rows() -> None:
         assert block[1, 6] == norms[7] and block[7, 2] == -norms[7] and block[5, 6] == norms[7]
 
 
+@pytest.mark.parametrize("dimension", range(12))
+def test_short_rows(dimension: int) -> None:
+    """<x, x> is the norm to the last bit whatever the dimension: an angle is the root of what it is off by."""
+    x = np.random.default_rng(1).normal(size=(500, dimension))
+    norms = row_products(x, x)
+    np.testing.assert_array_equal(np.diag(gram(x, x)), norms)
+    np.testing.assert_array_equal(np.diag(gram(x, x.copy())), norms)
+    np.testing.assert_array_equal(np.diag(gram(x, -x)), -norms)
+    np.testing.assert_allclose(gram(x[:50], x[50:]), x[:50] @ x[50:].T, atol=1e-14)
+
+
+def test_the_tangent_kernel_at_equal_short_rows() -> None:
+    """That of a relu network at x, x is a constant and a multiple of |x|^2."""
+    x = np.random.default_rng(5).normal(size=(120, 6))
+    ntk = np.diag(tensorprog.load(EXAMPLES / "mlp.tp", depth=3, phi="relu").kernels(x).ntk)
+    squares = row_products(x, x)
+    line = np.polynomial.Polynomial.fit(squares, ntk, 1)
+    np.testing.assert_allclose(ntk, line(squares), rtol=1e-13)
+
+
 def test_float32_keeps_small_angles() -> None:
     """Products are within 1e-6 of the norms, and those of nearly parallel rows exact."""
     x = rows()
