@@ -28,7 +28,7 @@ CACHED = 16
 SHARED = 256
 """Rows that a thread takes at a time."""
 SHORT = 8
-"""So few products are added in their order, which costs less than to look for equal rows."""
+"""So few products are added in their order, which costs less than to look for equal rows among some hundreds."""
 
 
 def row_products(x: Floats, y: Floats) -> Floats:
