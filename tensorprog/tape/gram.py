@@ -27,16 +27,17 @@ CACHED = 16
 """Rows that are looked at together, while they are in the cache."""
 SHARED = 256
 """Rows that a thread takes at a time."""
-SHORT = 8
-"""So few products are added in their order, which costs less than to look for equal rows among some hundreds."""
+SHORT = 4
+"""So few products are added in their order, which costs about as much as to look for equal rows, however many are."""
 
 
 def row_products(x: Floats, y: Floats) -> Floats:
     """<x[k], y[k]> of two arrays [N, d]."""
-    if x.shape[1] <= SHORT:
-        return _in_order(x.T, y.T)
-    x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)
     products = np.empty(len(x))
+    if x.shape[1] <= SHORT:
+        _in_order(x.T, y.T, products, np.empty(len(x)))
+        return products
+    x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)
 
     def work(start: int) -> None:
         rows = slice(start, start + SHARED)
@@ -46,12 +47,11 @@ def row_products(x: Floats, y: Floats) -> Floats:
     return products
 
 
-def _in_order(x: Floats, y: Floats) -> Floats:
+def _in_order(x: Floats, y: Floats, total: Floats, room: Floats) -> None:
     """The sum of x[k] y[k] over k, one after another: the same to the last bit wherever factors are."""
-    total = np.zeros(np.broadcast_shapes(x.shape[1:], y.shape[1:]))
+    total[:] = 0.0
     for one, other in zip(x, y, strict=True):
-        total += one * other
-    return total
+        total += np.multiply(one, other, out=room)
 
 
 @final
@@ -82,12 +82,20 @@ class Gram:
     def fill(self, out: Floats, rows: slice, cols: slice) -> None:
         """Write the products of some rows of x and of y."""
         if self.x.shape[1] <= SHORT:
-            out[:] = _in_order(self.x[rows].T[:, :, None], self.y[cols].T[:, None, :])
+            self._fill_in_order(out, rows, cols)
         elif self.coarse is None or not self._fill_coarsely(self.coarse, out, rows, cols):
             np.matmul(self.x[rows], self.y[cols].T, out=out)
         first, last = np.searchsorted(self.i, (rows.start, rows.stop))
         inside = first + np.flatnonzero((self.j[first:last] >= cols.start) & (self.j[first:last] < cols.stop))
         out[self.i[inside] - rows.start, self.j[inside] - cols.start] = self.values[inside]
+
+    def _fill_in_order(self, out: Floats, rows: slice, cols: slice) -> None:
+        """As `row_products` adds up short rows, a few rows at a time."""
+        x, y = self.x[rows].T[:, :, None], np.ascontiguousarray(self.y[cols].T)[:, None, :]
+        room = np.empty((CACHED, out.shape[1]))
+        for k in range(0, len(out), CACHED):
+            part = out[k : k + CACHED]
+            _in_order(x[:, k : k + CACHED], y, part, room[: len(part)])
 
     def _fill_coarsely(self, coarse: Coarse, out: Floats, rows: slice, cols: slice) -> bool:
         """In float32; False where too many rows are nearly parallel."""
