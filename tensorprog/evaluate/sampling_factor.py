@@ -42,33 +42,25 @@ class Growing:
 
     def __init__(self, shape: tuple[int, ...], arrays: Direct = DIRECT) -> None:
         self._rows, self._arrays = 0, arrays
-        self._store: Floats = arrays.empty(self._room(shape), *shape)
+        self._store: Floats = arrays.empty(max(16, min(ROOM, CAPACITY // math.prod(shape))), *shape)
 
     @property
     def values(self) -> Floats:
         """The rows so far."""
         return self._store[: self._rows]
 
+    def __len__(self) -> int:
+        return self._rows
+
     def append(self, block: Floats) -> None:
-        """Adds the rows of `block`."""
+        """Adds the rows of `block`, which broadcast."""
         rows = self._rows + len(block)
         if rows > len(self._store):
-            self._moved((max(rows, 2 * len(self._store)), *self._store.shape[1:]))
+            store: Floats = self._arrays.empty(max(rows, 2 * len(self._store)), *self._store.shape[1:])
+            store[: self._rows] = self.values
+            self._store = store
         self._store[self._rows : rows] = block
         self._rows = rows
-
-    def widen(self, shape: tuple[int, ...]) -> None:
-        """Repeats what is there so that rows have this shape."""
-        if shape != self._store.shape[1:]:
-            self._moved((self._room(shape), *shape))
-
-    def _room(self, shape: tuple[int, ...]) -> int:
-        return max(16, self._rows, min(ROOM, CAPACITY // math.prod(shape)))
-
-    def _moved(self, shape: tuple[int, ...]) -> None:
-        store: Floats = self._arrays.empty(*shape)
-        store[: self._rows] = self.values
-        self._store = store
 
 
 class Innovations:

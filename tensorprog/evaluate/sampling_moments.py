@@ -18,8 +18,8 @@ from scipy.sparse import csr_matrix
 
 from tensorprog.evaluate.sampling_factor import Floats, Ints
 from tensorprog.evaluate.sampling_nodes import Nodes, Rows
-from tensorprog.evaluate.sampling_record import Direct
-from tensorprog.evaluate.sampling_terms import Block, Class, Matrix, NotIntegrable, Pile, Terms, U, classes_of
+from tensorprog.evaluate.sampling_record import Direct, Recorded
+from tensorprog.evaluate.sampling_terms import Block, Class, Matrix, NotIntegrable, Pile, Stacks, Terms, U, classes_of
 from tensorprog.ir import expr as ex
 from tensorprog.ir.expr import ONE, Expr, Sym
 from tensorprog.limit.parity import Characters, function_characters
@@ -50,6 +50,8 @@ class Integrals:
         self.errors: Errors = arrays.given({})
         self.grams: dict[Hashable, Floats] = {}
         self.stored: dict[Hashable, Pile] = {}
+        self.stacks = Stacks(arrays)
+        self.means: dict[Hashable, Floats] = {}
         self.seconds = 0.0
         self.widest = 0
 
@@ -84,7 +86,7 @@ class Integrals:
     def appended(self, old: Hashable, new: Hashable, terms: Terms, more: Terms, shift: int) -> Terms:
         """The terms and more terms at elements from `shift` on, once for all matrices that use the same vectors."""
         if new not in self.stored:
-            pile = self.stored.pop(old, None) or Pile(terms, self.arrays)
+            pile = self.stored.pop(old, None) or Pile(terms, self.stacks)
             pile.add(tuple(Block(b.shape, b.elem + shift, b.nodes, b.coef) for b in more))
             self.stored[new] = pile
         return self.stored[new].terms
@@ -116,13 +118,27 @@ class Integrals:
     def _term_moments(self, a: Block, g: int, b: Block, h: int) -> Floats:
         e, f = self.examples[g], self.examples[h]
         self.seconds += PAIR * len(a.elem) * len(b.elem)
-        result: Floats = self.arrays.call(_mean_product, self._by_run(a.coef), e, self._by_run(b.coef), f)
+        result = self._mean_product(a.coef, e, b.coef, f)
         fns, others = dict(a.shape), dict(b.shape)
         for c in sorted(fns.keys() | others.keys(), key=sorted):
             i = a.nodes[:, a.classes.index(c)] if c in fns else None
             j = b.nodes[:, b.classes.index(c)] if c in others else None
             result = result * self._expectation(c, (fns.get(c), i, g), (others.get(c), j, h))
         return result
+
+    def _mean_product(self, a: Floats, e: int, b: Floats, f: int) -> Floats:
+        """See below; what was recorded is not done again for the same coefficients."""
+
+        def compute() -> Floats:
+            found: Floats = self.arrays.call(_mean_product, self._by_run(a), e, self._by_run(b), f)
+            return found
+
+        if not (isinstance(a, Recorded) and isinstance(b, Recorded)):
+            return compute()
+        key = a.number, e, b.number, f
+        if key not in self.means:
+            self.means[key] = compute()
+        return self.means[key]
 
     def _by_run(self, coef: Floats) -> Floats:
         """[terms, examples, runs, draws] of what is drawn, [terms, examples, 1, coordinates] of known numbers."""

@@ -11,7 +11,7 @@ the classes it names are drawn instead.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, final
 
@@ -156,28 +156,66 @@ def _joined(blocks: Sequence[Block]) -> Block:
     return Block(blocks[0].shape, elem, nodes, coef)
 
 
+Stacked = tuple[Hashable, ...]
+
+
+class Stacks:
+    """Coefficients in growing arrays: those that were recorded are there once, however many piles have the same.
+
+    The vectors of a network often differ in the functions of integrated nodes alone.
+    """
+
+    def __init__(self, arrays: Direct) -> None:
+        self.arrays = arrays
+        self.known: dict[Stacked, tuple[Growing, Floats]] = {}
+
+    def push(self, below: Stacked, coef: Floats) -> Stacked:
+        """The name of `coef` on top of what has the name `below`."""
+        name = (*below, coef.number if isinstance(coef, Recorded) else object())
+        if name not in self.known:
+            array = self._array(below, coef.shape[1:])
+            array.append(coef)
+            self.known[name] = array, array.values
+        return name
+
+    def values(self, name: Stacked) -> Floats:
+        """All coefficients of a stack."""
+        return self.known[name][1]
+
+    def _array(self, below: Stacked, shape: tuple[int, ...]) -> Growing:
+        """An array that holds what is below, and no more."""
+        if not below:
+            return Growing(shape, self.arrays)
+        array, values = self.known[below]
+        shape = np.broadcast_shapes(values.shape[1:], shape)
+        if len(values) == len(array) and shape == values.shape[1:]:
+            return array
+        copy = Growing(shape, self.arrays)
+        copy.append(values)
+        return copy
+
+
 class Pile:
     """Terms that grow a few at a time, in place: what was there before is seldom copied."""
 
-    def __init__(self, terms: Terms, arrays: Direct) -> None:
-        self.arrays = arrays
-        self.blocks: dict[Shape, tuple[Ints, Ints, Growing]] = {}
+    def __init__(self, terms: Terms, stacks: Stacks) -> None:
+        self.stacks = stacks
+        self.blocks: dict[Shape, tuple[Ints, Ints, Stacked]] = {}
         self.add(terms)
 
     @property
     def terms(self) -> Terms:
         """All terms so far."""
-        return tuple(Block(shape, elem, nodes, coef.values) for shape, (elem, nodes, coef) in self.blocks.items())
+        return tuple(
+            Block(shape, elem, nodes, self.stacks.values(name)) for shape, (elem, nodes, name) in self.blocks.items()
+        )
 
     def add(self, terms: Terms) -> None:
         """These come last."""
         for b in terms:
-            if b.shape not in self.blocks:
-                self.blocks[b.shape] = b.elem[:0], b.nodes[:0], Growing(b.coef.shape[1:], self.arrays)
-            elem, nodes, coef = self.blocks[b.shape]
-            coef.widen(np.broadcast_shapes(coef.values.shape[1:], b.coef.shape[1:]))
-            coef.append(b.coef)
-            self.blocks[b.shape] = np.append(elem, b.elem), np.concatenate([nodes, b.nodes]), coef
+            elem, nodes, below = self.blocks.get(b.shape, (b.elem[:0], b.nodes[:0], ()))
+            name = self.stacks.push(below, b.coef)
+            self.blocks[b.shape] = np.append(elem, b.elem), np.concatenate([nodes, b.nodes]), name
 
 
 def merged(terms: Terms) -> Terms:
