@@ -113,22 +113,19 @@ class Factor:
         self.triangle: Floats = np.zeros((0, 0))
         self.innovations = Growing((samples,))
 
-    def extend(self, own: Floats, cross: Floats, draw: Callable[[int], Floats]) -> tuple[Floats, Ints]:
-        """Draws rows with covariance `own` [b, b] among themselves and `cross` [b, rank] with the pivots.
+    def combinations(self, own: Floats, cross: Floats, draw: Callable[[int], Floats]) -> tuple[Floats, Ints]:
+        """New rows with covariance `own` [b, b] among themselves and `cross` [b, rank] with the pivots.
 
-        Returns the rows, [b, M], and which of them became pivots, in this order.
+        Returns them as combinations of the innovations [b, rank], and which of them became pivots, in this order.
         """
         known = solve_triangular(self.triangle, cross.T, lower=True).T if self.rank else cross
         scale = np.sqrt(np.maximum(np.diag(own), 0.0)) * (1 + TIE * np.arange(len(own)))
         unit = np.where(scale > 0, 1 / np.where(scale > 0, scale, 1.0), 0.0)
         fresh, pivots = pivoted_cholesky((own - known @ known.T) * unit[:, None] * unit)
         fresh *= scale[:, None]
-        values = known @ self.innovations.values
         if len(pivots):
-            new = draw(len(pivots))
-            values += fresh @ new
-            self._grow(known[pivots], fresh[pivots], new)
-        return values, pivots
+            self._grow(known[pivots], fresh[pivots], draw(len(pivots)))
+        return np.concatenate([known, fresh], axis=1), pivots
 
     def _grow(self, known: Floats, fresh: Floats, new: Floats) -> None:
         old, size = self.rank, self.rank + len(fresh)
@@ -150,13 +147,22 @@ class Family:
         self.factors = [Factor(samples) for _ in range(runs)]
         self.pivots: list[Ints] = [np.zeros(0, dtype=np.int64)] * runs
 
-    def extend(self, own: Floats, cross: Floats, draws: Sequence[Draws]) -> Floats:
-        """Draws rows of covariance `own` [runs, b, b] among themselves and `cross` [runs, b, rows] with all before."""
+    def combinations(self, own: Floats, cross: Floats, draws: Sequence[Draws]) -> list[Floats]:
+        """New rows of covariance `own` [runs, b, b] among themselves and `cross` [runs, b, rows] with all before.
+
+        For every run they are combinations of its innovations, the first of them, [b, rank].
+        """
         found = []
         for r, (factor, draw) in enumerate(zip(self.factors, draws, strict=True)):
-            values, chosen = factor.extend(own[r], cross[r][:, self.pivots[r]], draw(factor))
+            rows, chosen = factor.combinations(own[r], cross[r][:, self.pivots[r]], draw(factor))
             self.pivots[r] = np.append(self.pivots[r], cross.shape[2] + chosen)
-            found.append(values)
+            found.append(rows)
+        return found
+
+    def extend(self, own: Floats, cross: Floats, draws: Sequence[Draws]) -> Floats:
+        """Draws these rows, [b, runs * M]."""
+        rows = self.combinations(own, cross, draws)
+        found = [c @ factor.innovations.values for c, factor in zip(rows, self.factors, strict=True)]
         return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
 
 

@@ -138,8 +138,9 @@ class RandomInners:
         self.known.append(rows)
         if self.integrals.dry:
             return np.ones(len(own))
-        values, chosen = self.factor.extend(
+        combinations, chosen = self.factor.combinations(
             own, cross[:, self.pivots], lambda count: self.rng.standard_normal((count, 1))
         )
         self.pivots = np.append(self.pivots, cross.shape[1] + chosen)
-        return values[:, 0]
+        values: Floats = combinations @ self.factor.innovations.values[:, 0]
+        return values

@@ -130,7 +130,7 @@ class Integrals:
         """See below; what was recorded is not done again for the same coefficients."""
 
         def compute() -> Floats:
-            found: Floats = self.arrays.call(_mean_product, self._by_run(a), e, self._by_run(b), f)
+            found: Floats = self.arrays.call(mean_product, a, e, b, f, self.runs, self.draws)
             return found
 
         if not (isinstance(a, Recorded) and isinstance(b, Recorded)):
@@ -139,12 +139,6 @@ class Integrals:
         if key not in self.means:
             self.means[key] = compute()
         return self.means[key]
-
-    def _by_run(self, coef: Floats) -> Floats:
-        """[terms, examples, runs, draws] of what is drawn, [terms, examples, 1, coordinates] of known numbers."""
-        runs = self.runs if coef.shape[2] == self.draws else 1
-        apart: Floats = coef.reshape(*coef.shape[:2], runs, -1)
-        return apart
 
     def mean(self, terms: Terms, n: int, g: int) -> Floats:
         """E[Z] of a single run, [n, examples]."""
@@ -245,8 +239,12 @@ def _plan(f: Expr, k: Expr) -> Expectation | None:
     return plan(Request(ex.substitute(f, {U.name: Sym("l0")}), ("l0",), right, () if k == ONE else ("r0",)))
 
 
-def _mean_product(a: Floats, e: int, b: Floats, f: int) -> Floats:
-    """The mean over draws of coef coef', [runs or 1, terms * examples, terms' * examples']."""
+def mean_product(a: Floats, e: int, b: Floats, f: int, runs: int, draws: int) -> Floats:
+    """The mean of coef coef' [terms, examples or 1, draws of all runs, coordinates, or 1] over draws.
+
+    [runs or 1, terms * examples, terms' * examples'], for `e` and `f` examples.
+    """
+    a, b = _by_run(a, runs, draws), _by_run(b, runs, draws)
     if math.prod(a.shape[2:]) == 1 or math.prod(b.shape[2:]) == 1:
         left, right = (_spread(x.mean(axis=3, keepdims=True), n) for x, n in ((a, e), (b, f)))
         return left * right.swapaxes(1, 2)
@@ -254,6 +252,11 @@ def _mean_product(a: Floats, e: int, b: Floats, f: int) -> Floats:
     result: Floats = left @ right.swapaxes(1, 2)
     result /= left.shape[2]
     return result
+
+
+def _by_run(coef: Floats, runs: int, draws: int) -> Floats:
+    """[terms, examples, runs, draws] of what is drawn, [terms, examples, 1, coordinates] of known numbers."""
+    return coef.reshape(*coef.shape[:2], runs if coef.shape[2] == draws else 1, -1)
 
 
 def _spread(coef: Floats, examples: int) -> Floats:

@@ -71,12 +71,13 @@ class Recorder(Direct):
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """function(*args), where any of them, or of their items, may be recorded; without these it is known."""
-        return self.done(function, args, {}) if _numbers(args) else function(*args)
+        return self.done(function, args, {}) if _is_recorded(args) else function(*args)
 
     def done(self, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """The result of an operation, recorded."""
         result = self._next(function(*plain(args), **plain(options)))
-        self.lines.append(Line(function, _reader(args), _reader(options), _numbers((args, options)), result.number))
+        shape = getattr(result.value, "shape", None)
+        self.lines.append(Line(function, _named(args), _named(options), result.number, shape))
         return result
 
     def recording(self, result: Any) -> Recording:
@@ -96,14 +97,27 @@ Reader = Callable[[Known], Any]
 
 @final
 @dataclass(frozen=True, slots=True)
+class Result:
+    """What stands for the result of an operation, or for an input, in the arguments of others."""
+
+    number: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Line:
-    """One operation: how its arguments are read from the results so far, the numbers of these, that of its own."""
+    """One operation: its arguments, the number of its result, and the shape that this had."""
 
     function: Callable[..., Any]
-    args: Reader
-    options: Reader
-    reads: frozenset[int]
+    args: Any
+    options: Any
     result: int
+    shape: tuple[int, ...] | None
+
+    @property
+    def reads(self) -> frozenset[int]:
+        """The results in its arguments."""
+        return results_in((self.args, self.options))
 
 
 class Recorded(NDArrayOperatorsMixin):
@@ -168,17 +182,18 @@ class Recording:
 
     def __init__(self, inputs: Sequence[int], lines: Sequence[Line], result: int) -> None:
         self.inputs, self.lines, self.result = tuple(inputs), tuple(lines), result
+        self._readers = [(_reader(line.args), _reader(line.options)) for line in lines]
         last = {number: k for k, line in enumerate(lines) for number in (line.result, *line.reads)}
-        self.dying: list[list[int]] = [[] for _ in lines]
+        self._dying: list[list[int]] = [[] for _ in lines]
         for number, k in last.items():
             if number != result:
-                self.dying[k].append(number)
+                self._dying[k].append(number)
 
     def replay(self, *given: Any) -> Any:
         """The result for other inputs."""
         known: Known = dict(zip(self.inputs, given, strict=True))
-        for line, dying in zip(self.lines, self.dying, strict=True):
-            known[line.result] = line.function(*line.args(known), **line.options(known))
+        for line, (args, options), dying in zip(self.lines, self._readers, self._dying, strict=True):
+            known[line.result] = line.function(*args(known), **options(known))
             for number in dying:
                 del known[number]
         return known[self.result]
@@ -191,36 +206,42 @@ def _items(item: Any) -> Sequence[Any] | None:
     return item if type(item) in (list, tuple) else None
 
 
-def _numbers(item: Any) -> frozenset[int]:
-    """The numbers of all that is recorded in it."""
-    found: set[int] = set()
-    _gather(item, found)
-    return frozenset(found)
+def _is_recorded(item: Any) -> bool:
+    """Whether something in it is recorded."""
+    return isinstance(item, Recorded) or any(_is_recorded(inside) for inside in _items(item) or ())
 
 
-def _gather(item: Any, found: set[int]) -> None:
-    if isinstance(item, Recorded):
-        found.add(item.number)
-        return
-    for inside in _items(item) or ():
-        _gather(inside, found)
+def results_in(item: Any) -> frozenset[int]:
+    """The numbers of all results in it."""
+    if isinstance(item, Result):
+        return frozenset([item.number])
+    return frozenset[int]().union(*(results_in(inside) for inside in _items(item) or ()))
 
 
 def plain(item: Any) -> Any:
     """The same with values in place of what is recorded."""
+    return _changed(item, lambda recorded: recorded.value)
+
+
+def _named(item: Any) -> Any:
+    """The same with results in place of what is recorded."""
+    return _changed(item, lambda recorded: Result(recorded.number))
+
+
+def _changed(item: Any, change: Callable[[Recorded], Any]) -> Any:
     if isinstance(item, Recorded):
-        return item.value
+        return change(item)
     if (inside := _items(item)) is None:
         return item
-    values = [plain(x) for x in inside]
+    values = [_changed(x, change) for x in inside]
     return dict(zip(item, values, strict=True)) if type(item) is dict else type(item)(values)
 
 
 def _reader(item: Any) -> Reader:
     """How it is made of results."""
-    if isinstance(item, Recorded):
+    if isinstance(item, Result):
         return operator.itemgetter(item.number)
-    if not _numbers(item):
+    if not results_in(item):
         return lambda known: item
     readers = [_reader(x) for x in _items(item) or ()]
     if type(item) is dict:

@@ -349,8 +349,9 @@ def test_factor_draws_blocks_with_exactly_their_joint_covariance() -> None:
         return np.array([next(orthogonal) for _ in range(count)])
 
     for block in (np.arange(3), np.arange(3, 9)):
-        values, chosen = factor.extend(cov[np.ix_(block, block)], cov[np.ix_(block, pivots)], draw)
-        pivots, drawn = np.concatenate([pivots, block[chosen]]), np.concatenate([drawn, values])
+        rows, chosen = factor.combinations(cov[np.ix_(block, block)], cov[np.ix_(block, pivots)], draw)
+        pivots = np.concatenate([pivots, block[chosen]])
+        drawn = np.concatenate([drawn, rows @ factor.innovations.values])
     scale = np.sqrt(np.outer(np.diag(cov), np.diag(cov)))
     np.testing.assert_allclose(drawn @ drawn.T / 256 / scale, cov / scale, atol=1e-8)
     assert factor.rank == 4
@@ -361,7 +362,7 @@ def test_turned_backwards_the_last_row_of_each_family_depends_on_one_innovation(
     covariances = [root @ root.T for root in RNG.normal(size=(2, 4, 4))]
     for k in range(4):  # in turns, as the families of a recurrence are
         for family, cov in zip(families, covariances, strict=True):
-            family.extend(cov[k : k + 1, k : k + 1], cov[k : k + 1, :k], stream.of(family))
+            family.combinations(cov[k : k + 1, k : k + 1], cov[k : k + 1, :k], stream.of(family))
     turn = stream.backwards()
     np.testing.assert_allclose(turn @ turn.T, np.eye(8), atol=1e-12)
     for first, family in enumerate(families):
@@ -375,7 +376,7 @@ def test_draws_do_not_depend_on_rounding() -> None:
     rounded = RNG.uniform(-1e-15, 1e-15, (2, 6, 6))
     own = (0.3 + 0.7 * np.eye(6)) * (1 + rounded + rounded.swapaxes(1, 2))
     one, two = (
-        Factor(32).extend(c, np.zeros((6, 0)), Innovations(32, 6, np.random.SeedSequence(0)).draw) for c in own
+        Factor(32).combinations(c, np.zeros((6, 0)), Innovations(32, 6, np.random.SeedSequence(0)).draw) for c in own
     )
     assert one[1].tolist() == two[1].tolist() == list(range(6))
     np.testing.assert_allclose(one[0], two[0], atol=1e-12)
